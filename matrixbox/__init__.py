@@ -1,0 +1,3 @@
+"""matrixbox: a Matrix homeserver for one household."""
+
+__version__ = "0.1.0"
