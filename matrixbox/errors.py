@@ -6,11 +6,13 @@ an answer. A `RemoteError` is handled where the remote call is made and never re
 is. Anything else that escapes is a bug.
 
 Statuses follow the response tables; where the text gives none, the one that most servers send is
-used. Where one code comes with two statuses, the rarer one is a subclass.
+used. Where one code comes with two statuses, the rarer one is a subclass; codes that only one feature
+uses share a class.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -21,8 +23,8 @@ class MatrixError(Exception):
     that the specification gives to some codes.
     """
 
-    status: ClassVar[int] = 500
-    errcode: ClassVar[str] = "M_UNKNOWN"
+    status: int = 500
+    errcode: str = "M_UNKNOWN"
 
     def __init__(self, text: str, **fields: object) -> None:
         self.text = text
@@ -277,64 +279,30 @@ class CaptchaInvalid(MatrixError):
     status, errcode = 401, "M_CAPTCHA_INVALID"
 
 
-class ServerNotTrusted(MatrixError):
-    """The identity server that the client names is not trusted."""
-
-    status, errcode = 400, "M_SERVER_NOT_TRUSTED"
-
-
-class ThreepidAuthFailed(MatrixError):
-    """The third-party identifier could not be confirmed."""
-
-    status, errcode = 403, "M_THREEPID_AUTH_FAILED"
-
-
-class ThreepidDenied(MatrixError):
-    """Third-party identifiers of this kind are not permitted."""
-
-    status, errcode = 403, "M_THREEPID_DENIED"
+THREEPID_STATUS: Mapping[str, int] = {
+    "M_THREEPID_AUTH_FAILED": 403,
+    "M_THREEPID_DENIED": 403,
+    "M_THREEPID_IN_USE": 400,
+    "M_THREEPID_NOT_FOUND": 400,
+    "M_THREEPID_MEDIUM_NOT_SUPPORTED": 400,
+    "M_SERVER_NOT_TRUSTED": 400,
+    "M_TOKEN_INCORRECT": 400,
+    "M_NO_VALID_SESSION": 400,
+    "M_SESSION_EXPIRED": 400,
+    "M_SESSION_NOT_VALIDATED": 400,
+}
 
 
-class ThreepidInUse(MatrixError):
-    """The third-party identifier belongs to another account."""
+class ThreepidRefused(MatrixError):
+    """An e-mail address or telephone number cannot be used; `errcode`, of the table, says why.
 
-    status, errcode = 400, "M_THREEPID_IN_USE"
+    The last four codes are those of validation sessions (`submit_url`).
+    """
 
-
-class ThreepidNotFound(MatrixError):
-    """No account has this third-party identifier."""
-
-    status, errcode = 400, "M_THREEPID_NOT_FOUND"
-
-
-class ThreepidMediumNotSupported(MatrixError):
-    """This kind of third-party identifier is not supported."""
-
-    status, errcode = 400, "M_THREEPID_MEDIUM_NOT_SUPPORTED"
-
-
-class TokenIncorrect(MatrixError):
-    """The code that was sent to an address was entered wrongly."""
-
-    status, errcode = 400, "M_TOKEN_INCORRECT"
-
-
-class NoValidSession(MatrixError):
-    """No such validation session, or the client secret does not fit."""
-
-    status, errcode = 400, "M_NO_VALID_SESSION"
-
-
-class SessionExpired(MatrixError):
-    """The validation session has expired."""
-
-    status, errcode = 400, "M_SESSION_EXPIRED"
-
-
-class SessionNotValidated(MatrixError):
-    """The validation session has not been completed."""
-
-    status, errcode = 400, "M_SESSION_NOT_VALIDATED"
+    def __init__(self, errcode: str, text: str) -> None:
+        self.errcode = errcode
+        self.status = THREEPID_STATUS[errcode]
+        super().__init__(text)
 
 
 # --- Rooms and events ---------------------------------------------------------------------------
@@ -463,28 +431,24 @@ class UnknownDevice(MatrixError):
     status, errcode = 400, "M_UNKNOWN_DEVICE"
 
 
-class UrlNotSet(MatrixError):
-    """The application service has no address."""
-
-    status, errcode = 400, "M_URL_NOT_SET"
-
-
-class BadStatus(MatrixError):
-    """The application service answered a ping badly; `fields` hold its `status` and `body`."""
-
-    status, errcode = 502, "M_BAD_STATUS"
+PING_STATUS: Mapping[str, int] = {
+    "M_URL_NOT_SET": 400,
+    "M_BAD_STATUS": 502,
+    "M_CONNECTION_FAILED": 502,
+    "M_CONNECTION_TIMEOUT": 504,
+}
 
 
-class ConnectionFailed(MatrixError):
-    """The application service could not be reached."""
+class PingFailed(MatrixError):
+    """The application service did not answer a ping well; `errcode`, of the table, says how.
 
-    status, errcode = 502, "M_CONNECTION_FAILED"
+    M_BAD_STATUS comes with the `status` and `body` of its answer as fields.
+    """
 
-
-class ConnectionTimeout(MatrixError):
-    """The application service did not answer in time."""
-
-    status, errcode = 504, "M_CONNECTION_TIMEOUT"
+    def __init__(self, errcode: str, text: str, **fields: object) -> None:
+        self.errcode = errcode
+        self.status = PING_STATUS[errcode]
+        super().__init__(text, **fields)
 
 
 # --- Faults of remote servers -------------------------------------------------------------------
