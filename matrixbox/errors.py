@@ -6,8 +6,8 @@ an answer. A `RemoteError` is handled where the remote call is made and never re
 is. Anything else that escapes is a bug.
 
 Statuses follow the response tables; where the text gives none, the one that most servers send is
-used. Where one code comes with two statuses, the rarer one is a subclass; codes that only one feature
-uses share a class.
+used. Where one code comes with two statuses, the rarer one is a subclass; codes that only one
+feature uses share a class. Order: any endpoint, accounts, rooms, other features, remote servers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ class MatrixError(Exception):
     def json(self) -> dict[str, object]:
         """The body of the answer, also used where an error stands inside a larger answer."""
         return {"errcode": self.errcode, "error": self.text, **self.fields}
-
-
-# --- Common codes, any endpoint ----------------------------------------------------------------
 
 
 class Forbidden(MatrixError):
@@ -201,9 +198,6 @@ class UserLimitExceeded(MatrixError):
     status, errcode = 403, "M_USER_LIMIT_EXCEEDED"
 
 
-# --- Accounts: registration, login, third-party identifiers -------------------------------------
-
-
 class Unauthorized(MatrixError):
     """Login failed for a reason that is not named."""
 
@@ -305,9 +299,6 @@ class ThreepidRefused(MatrixError):
         super().__init__(text)
 
 
-# --- Rooms and events ---------------------------------------------------------------------------
-
-
 class RoomInUse(MatrixError):
     """The alias that createRoom asks for is taken."""
 
@@ -375,9 +366,6 @@ class UnableToGrantJoin(MatrixError):
     """The conditions are met, but nobody here may authorise the join; ask another server."""
 
     status, errcode = 400, "M_UNABLE_TO_GRANT_JOIN"
-
-
-# --- Profiles, keys, media, application services ------------------------------------------------
 
 
 class KeyTooLarge(MatrixError):
@@ -449,9 +437,6 @@ class PingFailed(MatrixError):
         self.errcode = errcode
         self.status = PING_STATUS[errcode]
         super().__init__(text, **fields)
-
-
-# --- Faults of remote servers -------------------------------------------------------------------
 
 
 class RemoteError(Exception):
