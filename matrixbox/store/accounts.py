@@ -1,0 +1,259 @@
+"""Accounts of this server, their devices, tokens and transaction identifiers."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from attrs import frozen
+
+from matrixbox.core.identifiers import DeviceId, UserId
+from matrixbox.store import names
+from matrixbox.store.caches import Session
+from matrixbox.store.nids import DeviceNid, EventNid, UserNid
+from matrixbox.store.transaction import Tx
+
+
+class AccountState(IntEnum):
+    """Whether the account can be used."""
+
+    ACTIVE = 0
+    DEACTIVATED = 1
+
+
+@frozen
+class Account:
+    """An account of this server."""
+
+    user: UserNid
+    user_id: UserId
+    localpart: str
+    password_hash: str | None
+    created_ms: int
+    admin: bool
+    guest: bool
+    state: AccountState
+
+
+@frozen
+class Device:
+    """A signed-in client."""
+
+    nid: DeviceNid
+    device_id: DeviceId
+    display_name: str | None
+    seen_ms: int | None
+    seen_ip: str | None
+
+
+def add(
+    tx: Tx,
+    user_id: UserId,
+    localpart: str,
+    password_hash: str | None,
+    now_ms: int,
+    *,
+    admin: bool = False,
+    guest: bool = False,
+) -> UserNid:
+    """Make an account; the name must be free."""
+    user = names.add_user(tx, user_id)
+    tx.run(
+        "INSERT INTO account (user_nid, localpart, password_hash, created_ms, admin, guest)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        user,
+        localpart,
+        password_hash,
+        now_ms,
+        int(admin),
+        int(guest),
+    )
+    return user
+
+
+def get(tx: Tx, user: UserNid) -> Account | None:
+    """An account by its user."""
+    row = tx.one(
+        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state"
+        " FROM account JOIN user USING (user_nid) WHERE user_nid = ?",
+        user,
+    )
+    return None if row is None else _account(row)
+
+
+def find(tx: Tx, localpart: str) -> Account | None:
+    """An account by its localpart; deactivated ones are found too, their names stay taken."""
+    row = tx.one(
+        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state"
+        " FROM account JOIN user USING (user_nid) WHERE localpart = ?",
+        localpart,
+    )
+    return None if row is None else _account(row)
+
+
+def everybody(tx: Tx) -> list[Account]:
+    """All accounts, by name."""
+    rows = tx.run(
+        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state"
+        " FROM account JOIN user USING (user_nid) ORDER BY localpart"
+    )
+    return [_account(row) for row in rows]
+
+
+def _account(row: tuple[object, ...]) -> Account:
+    user, user_id, localpart, password_hash, created_ms, admin, guest, state = row
+    return Account(
+        UserNid(user),  # type: ignore[arg-type]
+        UserId(str(user_id)),
+        str(localpart),
+        None if password_hash is None else str(password_hash),
+        created_ms,  # type: ignore[arg-type]
+        bool(admin),
+        bool(guest),
+        AccountState(state),  # type: ignore[arg-type]
+    )
+
+
+def set_password(tx: Tx, user: UserNid, password_hash: str | None) -> None:
+    """Replace the password; None: no password signs in any more."""
+    tx.run("UPDATE account SET password_hash = ? WHERE user_nid = ?", password_hash, user)
+
+
+def set_state(tx: Tx, user: UserNid, state: AccountState) -> None:
+    """Set whether the account can be used."""
+    tx.run("UPDATE account SET state = ? WHERE user_nid = ?", int(state), user)
+    tx.after_commit(tx.caches.sessions.clear)
+
+
+# --- devices and tokens
+
+
+def put_device(
+    tx: Tx, user: UserNid, device_id: DeviceId, display_name: str | None
+) -> DeviceNid:
+    """The device of that name, made when needed; the display name is for a new one only."""
+    found = tx.one(
+        "SELECT device_nid FROM device WHERE user_nid = ? AND device_id = ?", user, device_id
+    )
+    if found is not None:
+        return DeviceNid(found[0])
+    tx.run(
+        "INSERT INTO device (user_nid, device_id, display_name) VALUES (?, ?, ?)",
+        user,
+        device_id,
+        display_name,
+    )
+    return DeviceNid(tx.last_rowid)
+
+
+def devices(tx: Tx, user: UserNid) -> list[Device]:
+    """The devices of a user, oldest first."""
+    rows = tx.run(
+        "SELECT device_nid, device_id, display_name, seen_ms, seen_ip FROM device"
+        " WHERE user_nid = ? ORDER BY device_nid",
+        user,
+    )
+    return [
+        Device(DeviceNid(nid), DeviceId(device_id), name, seen_ms, seen_ip)
+        for nid, device_id, name, seen_ms, seen_ip in rows
+    ]
+
+
+def device(tx: Tx, user: UserNid, device_id: DeviceId) -> Device | None:
+    """One device of a user."""
+    row = tx.one(
+        "SELECT device_nid, device_id, display_name, seen_ms, seen_ip FROM device"
+        " WHERE user_nid = ? AND device_id = ?",
+        user,
+        device_id,
+    )
+    if row is None:
+        return None
+    return Device(DeviceNid(row[0]), DeviceId(row[1]), row[2], row[3], row[4])
+
+
+def rename_device(tx: Tx, nid: DeviceNid, display_name: str | None) -> None:
+    """Set what people call a device."""
+    tx.run("UPDATE device SET display_name = ? WHERE device_nid = ?", display_name, nid)
+
+
+def device_seen(tx: Tx, nid: DeviceNid, seen_ms: int, seen_ip: str) -> None:
+    """Note when and from where a device called."""
+    tx.run(
+        "UPDATE device SET seen_ms = ?, seen_ip = ? WHERE device_nid = ?", seen_ms, seen_ip, nid
+    )
+
+
+def remove_device(tx: Tx, nid: DeviceNid) -> None:
+    """Remove a device with all that hangs on it (T103)."""
+    remove_tokens(tx, nid)
+    tx.run("DELETE FROM client_transaction WHERE device_nid = ?", nid)
+    tx.run("DELETE FROM device WHERE device_nid = ?", nid)
+
+
+def add_token(tx: Tx, token_hash: bytes, device_nid: DeviceNid, user: UserNid) -> None:
+    """Let a token open a device's session."""
+    tx.run(
+        "INSERT INTO access_token (token_hash, device_nid, user_nid) VALUES (?, ?, ?)",
+        token_hash,
+        device_nid,
+        user,
+    )
+
+
+def remove_tokens(tx: Tx, device_nid: DeviceNid) -> None:
+    """Close a device's session."""
+    tx.run("DELETE FROM access_token WHERE device_nid = ?", device_nid)
+    tx.after_commit(tx.caches.sessions.clear)
+
+
+def session(tx: Tx, token_hash: bytes) -> Session | None:
+    """Whom a token stands for."""
+    found = tx.caches.sessions.get(token_hash)
+    if found is None:
+        row = tx.one(
+            "SELECT user_nid, user_id, device_nid, device_id, admin, guest, state"
+            " FROM access_token JOIN user USING (user_nid) JOIN account USING (user_nid)"
+            " JOIN device USING (device_nid) WHERE token_hash = ?",
+            token_hash,
+        )
+        if row is None:
+            return None
+        found = Session(
+            UserNid(row[0]),
+            UserId(row[1]),
+            DeviceNid(row[2]),
+            DeviceId(row[3]),
+            bool(row[4]),
+            bool(row[5]),
+            bool(row[6]),
+        )
+        tx.caches.sessions.put(token_hash, found)
+    return found
+
+
+# --- transaction identifiers of clients
+
+
+def transaction(tx: Tx, device_nid: DeviceNid, key: bytes) -> EventNid | None:
+    """The event that this transaction made, if it was seen before."""
+    row = tx.one(
+        "SELECT event_nid FROM client_transaction WHERE device_nid = ? AND key = ?",
+        device_nid,
+        key,
+    )
+    return None if row is None else EventNid(row[0])
+
+
+def put_transaction(tx: Tx, device_nid: DeviceNid, key: bytes, event: EventNid) -> None:
+    """Remember what a transaction made."""
+    tx.run(
+        "INSERT INTO client_transaction (device_nid, key, event_nid) VALUES (?, ?, ?)",
+        device_nid,
+        key,
+        event,
+    )
+
+
+def prune_transactions(tx: Tx, before: int) -> None:
+    """Forget transactions whose events are older than a stream position."""
+    tx.run("DELETE FROM client_transaction WHERE event_nid < ?", before)

@@ -1,0 +1,137 @@
+"""What of the database is kept in memory.
+
+Only durable facts enter: from reads, or after the commit of the transaction that made them.
+Everything here can be dropped at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from attrs import define, field, frozen
+
+from matrixbox.core.events import Event, StateKey
+from matrixbox.core.identifiers import DeviceId, RoomId, UserId
+from matrixbox.core.room_versions import RoomRules
+from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, UserNid
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+K = TypeVar("K", bound="Hashable")
+V = TypeVar("V")
+N = TypeVar("N", bound=int)
+
+
+class Lru(Generic[K, V]):
+    """A dictionary with a bound; what was not used for longest goes first."""
+
+    __slots__ = ("_items", "bound")
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self._items: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """The value, which counts as used now."""
+        value = self._items.pop(key, None)
+        if value is not None:
+            self._items[key] = value
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Remember a value, and forget the oldest when full."""
+        self._items.pop(key, None)
+        self._items[key] = value
+        if len(self._items) > self.bound:
+            del self._items[next(iter(self._items))]
+
+    def drop(self, key: K) -> None:
+        """Forget one value."""
+        self._items.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._items.clear()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@define
+class TwoWay(Generic[K, N]):
+    """Names to numbers and back, emptied when full."""
+
+    bound: int = 50_000
+    numbers: dict[K, N] = field(factory=dict)
+    names: dict[N, K] = field(factory=dict)
+
+    def put(self, name: K, number: N) -> None:
+        """Remember a pair."""
+        if len(self.numbers) >= self.bound:
+            self.clear()
+        self.numbers[name] = number
+        self.names[number] = name
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.numbers.clear()
+        self.names.clear()
+
+
+@define(eq=False)
+class StoredEvent:
+    """An event as it stands in the database."""
+
+    nid: EventNid
+    event: Event
+    room: RoomNid
+    pos: int | None
+    sub: int
+    status: int
+    snapshot: int | None
+    after: int | None
+    redacted_by: EventNid | None
+    notify: bytes | None
+    client_json: bytes | None = None  # made by the readers that need it, with the event
+
+
+@frozen
+class Session:
+    """Whom an access token stands for."""
+
+    user: UserNid
+    user_id: UserId
+    device: DeviceNid
+    device_id: DeviceId
+    admin: bool
+    guest: bool
+    deactivated: bool
+
+
+@define(eq=False)
+class Caches:
+    """The caches of one database; their bounds keep them below about 40 MiB."""
+
+    users: TwoWay[UserId, UserNid] = field(factory=TwoWay)
+    rooms: TwoWay[RoomId, RoomNid] = field(factory=TwoWay)
+    slots: TwoWay[StateKey, SlotNid] = field(factory=TwoWay)
+    events: Lru[EventNid, StoredEvent] = field(factory=lambda: Lru(6_000))
+    event_nids: Lru[str, EventNid] = field(factory=lambda: Lru(12_000))
+    room_rules: Lru[RoomNid, RoomRules] = field(factory=lambda: Lru(2_000))
+    sessions: Lru[bytes, Session] = field(factory=lambda: Lru(500))
+    snapshots: Lru[int, tuple[int | None, int, bytes]] = field(factory=lambda: Lru(500))
+
+    def clear(self) -> None:
+        """Forget everything, after a commit that failed."""
+        for cache in (
+            self.users,
+            self.rooms,
+            self.slots,
+            self.events,
+            self.event_nids,
+            self.room_rules,
+            self.sessions,
+            self.snapshots,
+        ):
+            cache.clear()

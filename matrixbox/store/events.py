@@ -1,0 +1,258 @@
+"""Event bodies, their place in the timeline, and relations between them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from enum import IntFlag
+
+from attrs import frozen
+
+from matrixbox.core.events import Event, event_from_stored
+from matrixbox.core.identifiers import EventId
+from matrixbox.core.json import Json, decode_stored, encode_canonical
+from matrixbox.store import rooms
+from matrixbox.store.caches import StoredEvent
+from matrixbox.store.nids import EventNid, RoomNid, SlotNid, SnapshotNid, UserNid
+from matrixbox.store.transaction import Tx
+
+
+class Status(IntFlag):
+    """What the checks on receipt said, as separate facts; 0 is an accepted event."""
+
+    ACCEPTED = 0
+    REJECTED = 1  # against its own auth events, or the state before it
+    SOFT_FAILED = 2  # against the current state, or by the policy server
+    OUTLIER = 4  # known without the state before it
+    REJECTED_BY_AUTH = 8  # the first kind of rejection alone: never part of resolution
+    HELD = 16  # a redaction whose target is unknown
+
+
+COLUMNS = "nid, event_id, room_nid, pos, sub, status, snapshot_nid, after_nid, redacted_by, notify"
+
+
+@frozen
+class Placement:
+    """Where a new event goes: the facts of its row beside the event itself."""
+
+    room: RoomNid
+    status: Status
+    slot: SlotNid | None
+    snapshot: SnapshotNid | None
+    after: SnapshotNid | None
+    auth: tuple[EventNid, ...]
+    notify: bytes | None = None
+    in_timeline: bool = True
+
+
+def insert(tx: Tx, event: Event, place: Placement) -> EventNid:
+    """Store a new event at the end of the stream, and of the timeline if it belongs there."""
+    nid = EventNid(tx.position())
+    tx.run(
+        "INSERT INTO event (nid, event_id, room_nid, pos, sub, status, slot_nid, snapshot_nid,"
+        " after_nid, auth, notify, json) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
+        nid,
+        event.event_id,
+        place.room,
+        nid if place.in_timeline else None,
+        int(place.status),
+        place.slot,
+        place.snapshot,
+        place.after,
+        array("Q", place.auth).tobytes(),
+        place.notify,
+        encode_canonical(event.json),
+    )
+    stored = StoredEvent(
+        nid=nid,
+        event=event,
+        room=place.room,
+        pos=nid if place.in_timeline else None,
+        sub=0,
+        status=int(place.status),
+        snapshot=place.snapshot,
+        after=place.after,
+        redacted_by=None,
+        notify=place.notify,
+    )
+    tx.after_commit(_remember, tx, stored)
+    return nid
+
+
+def _remember(tx: Tx, stored: StoredEvent) -> None:
+    tx.caches.events.put(stored.nid, stored)
+    tx.caches.event_nids.put(stored.event.event_id, stored.nid)
+
+
+def nid_of(tx: Tx, event_id: EventId) -> EventNid | None:
+    """The number of an event, or None when it is not stored."""
+    nid = tx.caches.event_nids.get(event_id)
+    if nid is None:
+        row = tx.one("SELECT nid FROM event WHERE event_id = ?", event_id)
+        if row is None:
+            return None
+        nid = EventNid(row[0])
+        if not tx.writable:
+            tx.caches.event_nids.put(event_id, nid)
+    return nid
+
+
+def by_id(tx: Tx, event_id: EventId) -> StoredEvent | None:
+    """An event by its name."""
+    nid = nid_of(tx, event_id)
+    return None if nid is None else by_nid(tx, nid)
+
+
+def by_nid(tx: Tx, nid: EventNid) -> StoredEvent:
+    """An event by its number, which must exist."""
+    stored = tx.caches.events.get(nid)
+    if stored is None:
+        row = tx.one(
+            "SELECT event_id, room_nid, pos, sub, status, snapshot_nid, after_nid, redacted_by,"
+            " notify, json FROM event WHERE nid = ?",
+            nid,
+        )
+        assert row is not None, f"event {nid} is not stored"
+        event_id, room, pos, sub, status, snapshot, after, redacted_by, notify, body = row
+        rules = rooms.rules(tx, room)
+        event = event_from_stored(rules, EventId(event_id), decode_stored(rules, body))
+        stored = StoredEvent(
+            nid, event, room, pos, sub, status, snapshot, after, redacted_by, notify
+        )
+        if not tx.writable:
+            tx.caches.events.put(nid, stored)
+    return stored
+
+
+def auth_nids(tx: Tx, nid: EventNid) -> Sequence[EventNid]:
+    """The auth events of an event."""
+    row = tx.one("SELECT auth FROM event WHERE nid = ?", nid)
+    assert row is not None, f"event {nid} is not stored"
+    return [EventNid(auth) for auth in array("Q", row[0])]
+
+
+def redact(tx: Tx, target: EventNid, pruned: Mapping[str, Json], redaction: EventNid) -> None:
+    """Replace an event's body by its pruned form (T040); the old body is gone from the database."""
+    tx.run(
+        "UPDATE event SET json = ?, redacted_by = ? WHERE nid = ?",
+        encode_canonical(pruned),
+        redaction,
+        target,
+    )
+    tx.run("DELETE FROM relation WHERE nid = ?", target)
+    tx.caches.events.drop(target)
+    tx.after_commit(tx.caches.events.drop, target)
+
+
+def hold_redaction(tx: Tx, target: EventId, redaction: EventNid) -> None:
+    """Keep a redaction until its target is here (T039)."""
+    tx.run(
+        "INSERT OR IGNORE INTO held_redaction (target_id, redaction_nid) VALUES (?, ?)",
+        target,
+        redaction,
+    )
+
+
+def take_held_redactions(tx: Tx, target: EventId) -> list[EventNid]:
+    """The redactions that waited for an event; they wait no longer."""
+    rows = tx.run("SELECT redaction_nid FROM held_redaction WHERE target_id = ?", target)
+    if rows:
+        tx.run("DELETE FROM held_redaction WHERE target_id = ?", target)
+    return [EventNid(row[0]) for row in rows]
+
+
+# --- the timeline
+
+Point = tuple[int, int]  # (pos, sub): just after the event at that place
+
+
+def before(tx: Tx, room: RoomNid, point: Point, until: Point, limit: int) -> list[EventNid]:
+    """Timeline events in (until, point], newest first."""
+    rows = tx.run(
+        "SELECT nid FROM event WHERE room_nid = ? AND pos IS NOT NULL"
+        " AND (pos, sub) <= (?, ?) AND (pos, sub) > (?, ?)"
+        " ORDER BY pos DESC, sub DESC LIMIT ?",
+        room,
+        *point,
+        *until,
+        limit,
+    )
+    return [EventNid(row[0]) for row in rows]
+
+
+def after(tx: Tx, room: RoomNid, point: Point, until: Point, limit: int) -> list[EventNid]:
+    """Timeline events in (point, until], oldest first."""
+    rows = tx.run(
+        "SELECT nid FROM event WHERE room_nid = ? AND pos IS NOT NULL"
+        " AND (pos, sub) > (?, ?) AND (pos, sub) <= (?, ?)"
+        " ORDER BY pos, sub LIMIT ?",
+        room,
+        *point,
+        *until,
+        limit,
+    )
+    return [EventNid(row[0]) for row in rows]
+
+
+def newest(tx: Tx, room: RoomNid, until: int) -> EventNid | None:
+    """The last timeline event at or before a stream position."""
+    row = tx.one(
+        "SELECT nid FROM event WHERE room_nid = ? AND pos IS NOT NULL AND (pos, sub) <= (?, 0)"
+        " ORDER BY pos DESC, sub DESC LIMIT 1",
+        room,
+        until,
+    )
+    return None if row is None else EventNid(row[0])
+
+
+# --- relations
+
+
+@frozen
+class Relation:
+    """An event that relates to another one."""
+
+    nid: EventNid
+    rel_type: str
+    type: str
+    sender: UserNid
+    key: str | None
+
+
+def add_relation(tx: Tx, parent: EventId, relation: Relation) -> None:
+    """Record that an event relates to a parent, known here or not."""
+    tx.run(
+        "INSERT OR IGNORE INTO relation (parent_id, nid, rel_type, type, sender, key)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        parent,
+        relation.nid,
+        relation.rel_type,
+        relation.type,
+        relation.sender,
+        relation.key,
+    )
+
+
+def relations(tx: Tx, parent: EventId) -> list[Relation]:
+    """The events that relate to a parent, oldest first."""
+    rows = tx.run(
+        "SELECT nid, rel_type, type, sender, key FROM relation WHERE parent_id = ? ORDER BY nid",
+        parent,
+    )
+    return [
+        Relation(EventNid(nid), rel_type, kind, UserNid(sender), key)
+        for nid, rel_type, kind, sender, key in rows
+    ]
+
+
+def annotation_exists(tx: Tx, parent: EventId, sender: UserNid, kind: str, key: str) -> bool:
+    """Whether the sender annotated the parent so already."""
+    row = tx.one(
+        "SELECT 1 FROM relation WHERE parent_id = ? AND rel_type = 'm.annotation'"
+        " AND sender = ? AND type = ? AND key = ?",
+        parent,
+        sender,
+        kind,
+        key,
+    )
+    return row is not None

@@ -1,0 +1,170 @@
+"""Who is, was or may come to be in which room."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from attrs import frozen
+
+from matrixbox.core.identifiers import RoomId, UserId
+from matrixbox.store import names
+from matrixbox.store.nids import EventNid, RoomNid, UserNid
+from matrixbox.store.transaction import Tx
+
+
+class Membership(IntEnum):
+    """The value of ``content.membership``, as stored."""
+
+    JOIN = 1
+    INVITE = 2
+    KNOCK = 3
+    LEAVE = 4
+    BAN = 5
+
+    @property
+    def word(self) -> str:
+        """As the specification writes it."""
+        return self.name.lower()
+
+    @classmethod
+    def of(cls, word: object) -> Membership:
+        """The stored value of an accepted event's membership."""
+        return cls[word.upper()] if isinstance(word, str) else cls.LEAVE
+
+
+@frozen
+class Member:
+    """One user's membership in one room."""
+
+    room: RoomNid
+    user: UserNid
+    membership: Membership
+    event: EventNid  # 0: not in the room's graph here
+    pos: int
+    forgotten: bool
+
+
+def put(
+    tx: Tx, room: RoomNid, user: UserNid, membership: Membership, event: EventNid, pos: int
+) -> None:
+    """Set a membership; a new one is not forgotten."""
+    tx.run(
+        "INSERT INTO member (room_nid, user_nid, membership, event_nid, pos) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership,"
+        " event_nid = excluded.event_nid, pos = excluded.pos, forgotten = 0",
+        room,
+        user,
+        int(membership),
+        event,
+        pos,
+    )
+
+
+def remove(tx: Tx, room: RoomNid, user: UserNid) -> None:
+    """Take a membership out: state resolution left none."""
+    tx.run("DELETE FROM member WHERE room_nid = ? AND user_nid = ?", room, user)
+
+
+def get(tx: Tx, room: RoomNid, user: UserNid) -> Member | None:
+    """The membership of a user in a room."""
+    row = tx.one(
+        "SELECT membership, event_nid, pos, forgotten FROM member"
+        " WHERE room_nid = ? AND user_nid = ?",
+        room,
+        user,
+    )
+    if row is None:
+        return None
+    return Member(room, user, Membership(row[0]), EventNid(row[1]), row[2], bool(row[3]))
+
+
+def rooms_of(tx: Tx, user: UserNid) -> list[Member]:
+    """Every membership of a user, forgotten rooms left out."""
+    rows = tx.run(
+        "SELECT room_nid, membership, event_nid, pos FROM member"
+        " WHERE user_nid = ? AND NOT forgotten",
+        user,
+    )
+    return [
+        Member(RoomNid(room), user, Membership(membership), EventNid(event), pos, forgotten=False)
+        for room, membership, event, pos in rows
+    ]
+
+
+def joined_rooms(tx: Tx, user: UserNid) -> list[RoomId]:
+    """The rooms that a user is in."""
+    rows = tx.run(
+        "SELECT room_id FROM member JOIN room USING (room_nid)"
+        " WHERE user_nid = ? AND membership = 1",
+        user,
+    )
+    return [RoomId(row[0]) for row in rows]
+
+
+def in_room(tx: Tx, room: RoomNid, membership: Membership) -> list[UserNid]:
+    """The users with one kind of membership in a room, longest standing first."""
+    rows = tx.run(
+        "SELECT user_nid FROM member WHERE room_nid = ? AND membership = ? ORDER BY pos",
+        room,
+        int(membership),
+    )
+    return [UserNid(row[0]) for row in rows]
+
+
+def count(tx: Tx, room: RoomNid, membership: Membership) -> int:
+    """How many users have one kind of membership in a room."""
+    row = tx.one(
+        "SELECT COUNT(*) FROM member WHERE room_nid = ? AND membership = ?", room, int(membership)
+    )
+    assert row is not None
+    return int(row[0])
+
+
+def local_users(tx: Tx, room: RoomNid) -> list[UserNid]:
+    """Users with an account here who are joined, invited or knocking."""
+    rows = tx.run(
+        "SELECT user_nid FROM member JOIN account USING (user_nid)"
+        " WHERE room_nid = ? AND membership <= 3",
+        room,
+    )
+    return [UserNid(row[0]) for row in rows]
+
+
+def forget(tx: Tx, room: RoomNid, user: UserNid) -> None:
+    """Hide a room that the user has left."""
+    tx.run("UPDATE member SET forgotten = 1 WHERE room_nid = ? AND user_nid = ?", room, user)
+
+
+def set_stripped(tx: Tx, room: RoomNid, user: UserNid, json: bytes) -> None:
+    """Keep what an invited or knocking user may know of a room."""
+    tx.run(
+        "INSERT OR REPLACE INTO stripped_state (room_nid, user_nid, json) VALUES (?, ?, ?)",
+        room,
+        user,
+        json,
+    )
+
+
+def stripped(tx: Tx, room: RoomNid, user: UserNid) -> bytes | None:
+    """What was kept by :func:`set_stripped`."""
+    row = tx.one(
+        "SELECT json FROM stripped_state WHERE room_nid = ? AND user_nid = ?", room, user
+    )
+    return None if row is None else bytes(row[0])
+
+
+def share_room(tx: Tx, one: UserNid, other: UserNid) -> bool:
+    """Whether two users are joined to a common room."""
+    row = tx.one(
+        "SELECT 1 FROM member AS a JOIN member AS b USING (room_nid)"
+        " WHERE a.user_nid = ? AND a.membership = 1 AND b.user_nid = ? AND b.membership = 1"
+        " LIMIT 1",
+        one,
+        other,
+    )
+    return row is not None
+
+
+def user_ids(tx: Tx, users: list[UserNid]) -> list[UserId]:
+    """The names of users."""
+    return [names.user_id(tx, user) for user in users]
