@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from matrixbox.core.identifiers import InvalidIdentifier, parse_server_name
 
 MAX_FILE_BYTES = 256 * 1024
 """Bound for the parser, which is slow on nonsense; a real file has a few kilobytes."""
+
+MAX_SERVER_NAME_CHARACTERS = 230
+"""What the specification recommends, so that user ids have room for names. Appendices."""
 
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits: what the program ends with when its configuration is bad."""
@@ -91,7 +94,7 @@ def _from_file(path: Path) -> Settings:
     known = sections()
     for name, table in document.items():
         if name not in known:
-            problem(name, "unknown section" + _nearest(name, [*known, *_all_keys()]))
+            problem(name, "unknown section" + _nearest(name, known))
         elif not isinstance(table, dict):
             problem(name, f"must be a section: [{name}]")
         else:
@@ -117,24 +120,19 @@ def _read_value(section: str, key: str, value: object) -> tuple[str, Any]:
     """The field's name and value; raises ValueError with a text for people."""
     known = settings_of(sections()[section])
     if key not in known:
-        raise ValueError("unknown key" + _nearest(key, [*known, *_all_keys()], section))
+        raise ValueError("unknown key" + _nearest(key, known))
     field, setting = known[key]
     return field, setting.kind.read(value)
 
 
-def _all_keys() -> Iterator[str]:
-    for name, section in sections().items():
-        for key in settings_of(section):
-            yield f"{name}.{key}"
-
-
-def _nearest(wrong: str, known: list[str], section: str = "") -> str:
-    """A suggestion: a key of this section, else one of another section."""
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    if not close:
-        same = [name for name in known if name.partition(".")[2] == wrong]
-        close = same or difflib.get_close_matches(f"{section}.{wrong}", known, n=1, cutoff=0.6)
-    return f'; did you mean "{close[0]}"?' if close else ""
+def _nearest(wrong: str, here: Iterable[str]) -> str:
+    """A suggestion: a known name of the same place, else a key of any section."""
+    elsewhere = {key: name for name in sections() for key in settings_of(sections()[name])}
+    if close := difflib.get_close_matches(wrong, here, n=1):
+        return f'; did you mean "{close[0]}"?'
+    if close := difflib.get_close_matches(wrong, elsewhere, n=1, cutoff=0.75):
+        return f'; did you mean "{elsewhere[close[0]]}.{close[0]}"?'
+    return ""
 
 
 def _contradictions(
@@ -143,10 +141,8 @@ def _contradictions(
     """What is wrong with settings that are each right."""
     if "name" not in document.get("server", {}):
         yield "server.name", "is missing; every user's id ends in it and it cannot be changed later"
-    try:
-        parse_server_name(settings.server.name)
-    except InvalidIdentifier as error:
-        yield "server.name", f"is not a server name: {error}"
+    if not _is_server_name(settings.server.name):
+        yield "server.name", 'is not a server name such as "example.org" or "example.org:8448"'
     if not (settings.listen.http or settings.listen.https):
         yield "listen", "http and https are both empty: nobody could connect"
     if settings.listen.https and settings.tls.mode == "off":
@@ -159,6 +155,14 @@ def _contradictions(
         for key, (field, setting) in settings_of(section).items():
             if setting.secret and getattr(getattr(settings, name), field) and _is_public(path):
                 yield f"{name}.{key}", f"is a secret, but anybody can read it: chmod o= {path}"
+
+
+def _is_server_name(name: str) -> bool:
+    try:
+        parse_server_name(name)
+    except InvalidIdentifier:
+        return False
+    return len(name) <= MAX_SERVER_NAME_CHARACTERS
 
 
 def _is_public(path: Path) -> bool:

@@ -264,7 +264,9 @@ class Email:
     smtp_host: str = _setting(
         kinds.text(), "", "Mail server. Empty: no mail is sent.", in_effect=False
     )
-    smtp_port: int = _setting(kinds.number(0, 65_535), 25, "Its port.", in_effect=False)
+    smtp_port: int = _setting(
+        kinds.number(0, 65_535), 25, "The port of the mail server.", in_effect=False
+    )
     sender: str = _setting(
         kinds.text(), "", "The address that mail comes from.", key="from", in_effect=False
     )
