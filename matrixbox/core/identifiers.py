@@ -76,19 +76,19 @@ def is_ip_literal(server: ServerName) -> bool:
 
 def parse_user_id(text: str) -> UserId:
     """Check a user ID with historical leniency [G.02]; raise InvalidIdentifier."""
-    if not _has_domain_form(text, "@"):
+    if not is_user_id(text):
         raise InvalidIdentifier("not a user ID")
     return UserId(text)
 
 
 def is_user_id(value: object) -> TypeGuard[UserId]:
     """Whether a value out of somebody's event is a user ID, whatever its type."""
-    return isinstance(value, str) and _has_domain_form(value, "@")
+    return isinstance(value, str) and has_user_id_form(value) and fits(value)
 
 
 def parse_room_alias(text: str) -> RoomAlias:
     """Check a room alias [G.06]; raise InvalidIdentifier."""
-    if not _has_domain_form(text, "#"):
+    if not (_has_domain_form(text, "#") and fits(text)):
         raise InvalidIdentifier("not a room alias")
     return RoomAlias(text)
 
@@ -98,40 +98,45 @@ def parse_room_id(text: str) -> RoomId:
 
     The domain says nothing about where the room is; never route by it.
     """
-    if not (_is_opaque_form(text, "!") or _has_domain_form(text, "!")):
+    if not (has_room_id_form(text) and fits(text)):
         raise InvalidIdentifier("not a room ID")
     return RoomId(text)
 
 
 def parse_event_id(text: str) -> EventId:
     """Check an event ID with or without a domain [G.06]; raise InvalidIdentifier."""
-    if not (_is_opaque_form(text, "$") or _has_domain_form(text, "$")):
+    if not (has_event_id_form(text) and fits(text)):
         raise InvalidIdentifier("not an event ID")
     return EventId(text)
 
 
-def has_domain(event_id: EventId) -> bool:
-    """Whether an event ID is of the form of room versions 1 and 2, `$opaque:server`."""
-    return _has_domain_form(event_id, "$")
+def has_user_id_form(text: str) -> bool:
+    """Whether text is a user ID but perhaps for its length."""
+    return _has_domain_form(text, "@")
+
+
+def has_room_id_form(text: str) -> bool:
+    """Whether text is a room ID but perhaps for its length."""
+    return _has_opaque_form(text, "!") or _has_domain_form(text, "!")
+
+
+def has_event_id_form(text: str, *, with_domain: bool = False) -> bool:
+    """Whether text is an event ID but perhaps for its length.
+
+    `with_domain` asks for the form of room versions 1 and 2, `$opaque:server`.
+    """
+    return _has_domain_form(text, "$") or (not with_domain and _has_opaque_form(text, "$"))
 
 
 def _has_domain_form(text: str, sigil: str) -> bool:
-    """`&localpart:domain` in at most 255 bytes, split at the first colon [G.04]."""
-    localpart, colon, domain = text.partition(":")
-    return (
-        localpart.startswith(sigil)
-        and colon == ":"
-        and "\0" not in localpart
-        and _is_server_name(domain)
-        and fits(text)
-    )
+    """`&localpart:domain`, split at the first colon [G.04]."""
+    localpart, _, domain = text.partition(":")
+    return localpart.startswith(sigil) and "\0" not in localpart and _is_server_name(domain)
 
 
-def _is_opaque_form(text: str, sigil: str) -> bool:
-    """`&opaque` without a domain, in at most 255 bytes."""
-    return (
-        len(text) > 1 and text[0] == sigil and ":" not in text and "\0" not in text and fits(text)
-    )
+def _has_opaque_form(text: str, sigil: str) -> bool:
+    """`&opaque` without a domain."""
+    return len(text) > 1 and text[0] == sigil and ":" not in text and "\0" not in text
 
 
 def fits(text: str) -> bool:
