@@ -53,6 +53,7 @@ __all__ = [
     "sign_json",
     "sign_redacted",
     "signatures_by",
+    "signed_bytes",
     "verify",
 ]
 
@@ -115,7 +116,7 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 
 def sign_json(obj: Mapping[str, Json], server_name: str, key: SigningKey) -> dict[str, Json]:
     """A copy of the object with one more signature; `unsigned` is neither covered nor lost."""
-    signature = encode_base64(key.sign(_signed_bytes(obj)))
+    signature = encode_base64(key.sign(signed_bytes(obj)))
     return {**obj, "signatures": _with_signature(obj, server_name, key.key_id, signature)}
 
 
@@ -127,7 +128,7 @@ def json_signature_valid(
     if encoded is None:
         return False
     try:
-        return verify(public_key, _signed_bytes(obj), decode_base64(encoded))
+        return verify(public_key, signed_bytes(obj), decode_base64(encoded))
     except ValueError:
         return False
 
@@ -148,7 +149,8 @@ def signatures_by(obj: Mapping[str, Json], server_name: str) -> dict[str, str]:
     }
 
 
-def _signed_bytes(obj: Mapping[str, Json]) -> bytes:
+def signed_bytes(obj: Mapping[str, Json]) -> bytes:
+    """What a signature on an object covers: all but `signatures` and `unsigned`."""
     return encode_canonical(
         {key: value for key, value in obj.items() if key not in ("signatures", "unsigned")}
     )
@@ -184,7 +186,7 @@ def sign_redacted(
     rules: RoomRules, pdu: Mapping[str, Json], server_name: str, key: SigningKey
 ) -> dict[str, Json]:
     """A copy of the PDU with one more signature over its redacted form; hashes stay."""
-    signature = encode_base64(key.sign(_signed_bytes(redact(rules, pdu))))
+    signature = encode_base64(key.sign(signed_bytes(redact(rules, pdu))))
     return {**pdu, "signatures": _with_signature(pdu, server_name, key.key_id, signature)}
 
 
