@@ -1,0 +1,93 @@
+"""What a judge says about one event, and the reference (or a variant of it) as a judge.
+
+Server-Server API, "Checks performed on receipt of a PDU": 2 (that the signatures are there), 4 and
+5 (and 6, which is 5 with another state).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.reference import RoomVersion
+from tests.reference.words import Reject, StateKey
+
+StateIds = dict[StateKey, str]
+STAGES = ("signatures", "auth_events", "by_auth_events", "by_state")
+
+
+class Raises(Exception):
+    """A judge fails instead of judging; the text is the name of its exception."""
+
+
+class BadRequest(Raises):
+    """Synapse's word for an event that it refuses; its state resolution fails on it."""
+
+    def __init__(self) -> None:
+        super().__init__("SynapseError")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """About one event: "+words", "-words", "!exception", or "" where not asked."""
+
+    signatures: str
+    auth_events: str
+    by_auth_events: str
+    by_state: str
+
+    @property
+    def stands_on_its_chain(self) -> bool:
+        """Whether the event may appear in states at all, though not by the state before it."""
+        return (
+            self.signatures[0] == "+"
+            and self.auth_events[0] == "+"
+            and self.by_auth_events[0] == "+"
+        )
+
+    @property
+    def accepted(self) -> bool:
+        return self.stands_on_its_chain and self.by_state[0] == "+"
+
+
+def judge(
+    version: RoomVersion,
+    event: Mapping[str, Any],
+    before: StateIds,
+    events: Mapping[str, Mapping[str, Any]],
+    rejected: Collection[str],
+) -> Verdicts:
+    rules = version.rules
+    auth_events = words_of(lambda: rules.check_auth_events(event, events, rejected))
+    by_auth_events = ""
+    if auth_events[0] == "+":
+        state = rules.state_of_auth_events(event, events, without=())
+        by_auth_events = words_of(lambda: rules.authorise(event, state, events))
+    return Verdicts(
+        words_of(lambda: rules.check_signatures(event)),
+        auth_events,
+        by_auth_events,
+        judge_by_state(version, event, before, events),
+    )
+
+
+def judge_by_state(
+    version: RoomVersion,
+    event: Mapping[str, Any],
+    state: StateIds,
+    events: Mapping[str, Mapping[str, Any]],
+) -> str:
+    room = {key: events[event_id] for key, event_id in state.items()}
+    return words_of(lambda: version.rules.authorise(event, room, events))
+
+
+def words_of(check: Callable[[], str]) -> str:
+    try:
+        return "+" + check()
+    except Reject as reason:
+        return "-" + str(reason)
+    except BadRequest:
+        return "-bad request"
+    except Raises as name:
+        return "!" + str(name)
