@@ -6,7 +6,6 @@ has a fixed length, so taking the leftmost place for each is right and nothing i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -113,11 +112,11 @@ def _masks(piece: str) -> tuple[dict[str, int], int]:
     return masks, anything
 
 
-_WORD = re.compile(r"[A-Za-z0-9_]")
+_WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 def is_boundary(text: str, position: int) -> bool:
     """Whether there is a word boundary just before or after this place between characters."""
     return position in (0, len(text)) or not (
-        _WORD.match(text, position) and _WORD.match(text, position - 1)
+        text[position] in _WORD and text[position - 1] in _WORD
     )
