@@ -27,11 +27,13 @@ class Relation:
 
 
 def relation_of(event: Event) -> Relation | None:
-    """The relation in an event's `m.relates_to`; None if it has none that is well-formed.
+    """The relation in an event's `m.relates_to`; None if it has none that is well-formed."""
+    return relation_in(event.content)
 
-    A rich reply is no relation of this kind.
-    """
-    relates_to = event.content.get("m.relates_to")
+
+def relation_in(content: Mapping[str, Json]) -> Relation | None:
+    """The relation that some content makes.  A rich reply is no relation of this kind."""
+    relates_to = content.get("m.relates_to")
     if not isinstance(relates_to, Mapping):
         return None
     rel_type, event_id, key = (relates_to.get(name) for name in ("rel_type", "event_id", "key"))

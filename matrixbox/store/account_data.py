@@ -76,6 +76,12 @@ def count(tx: Tx, user: UserNid) -> int:
     return int(row[0])
 
 
+def users_with(tx: Tx, kind: str) -> list[UserNid]:
+    """The users who have a global entry of that type."""
+    rows = tx.run("SELECT user_nid FROM account_data WHERE room_nid = 0 AND type = ?", kind)
+    return [UserNid(row[0]) for row in rows]
+
+
 # --- filters
 
 

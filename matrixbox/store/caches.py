@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 
 from matrixbox.core.events import Event, StateKey
 from matrixbox.core.identifiers import DeviceId, RoomId, UserId
+from matrixbox.core.push_evaluation import CompiledRules
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, UserNid
 
@@ -93,7 +94,10 @@ class StoredEvent:
     after: int | None
     redacted_by: EventNid | None
     notify: bytes | None
-    client_json: bytes | None = None  # made by the readers that need it, with the event
+    sent_by: DeviceNid | None = None
+    txn_id: str | None = None
+    client_json: bytes | None = None  # made by the readers that need it, without unsigned
+    replaces: EventNid | None = None  # of a state event, found by readers; 0: none
 
 
 @frozen
@@ -110,6 +114,15 @@ class Session:
 
 
 @define(eq=False)
+class Unread:
+    """Unread counts of one user in one room, up to a position."""
+
+    receipts: tuple[tuple[str, tuple[int, int]], ...]  # that they were counted from
+    until: int
+    counts: dict[str, list[int]]  # thread ("": the main timeline) to [notifications, highlights]
+
+
+@define(eq=False)
 class Caches:
     """The caches of one database; their bounds keep them below about 40 MiB."""
 
@@ -120,6 +133,10 @@ class Caches:
     event_nids: Lru[str, EventNid] = field(factory=lambda: Lru(12_000))
     room_rules: Lru[RoomNid, RoomRules] = field(factory=lambda: Lru(2_000))
     sessions: Lru[bytes, Session] = field(factory=lambda: Lru(500))
+    joined_counts: Lru[RoomNid, int] = field(factory=lambda: Lru(2_000))
+    push_rules: Lru[UserNid, CompiledRules] = field(factory=lambda: Lru(1_000))
+    customised: frozenset[UserNid] | None = None  # users with push rules of their own
+    unread: Lru[tuple[UserNid, RoomNid], Unread] = field(factory=lambda: Lru(5_000))
     snapshots: Lru[int, tuple[int | None, int, bytes]] = field(factory=lambda: Lru(500))
 
     def clear(self) -> None:
@@ -132,6 +149,10 @@ class Caches:
             self.event_nids,
             self.room_rules,
             self.sessions,
+            self.joined_counts,
+            self.push_rules,
+            self.unread,
             self.snapshots,
         ):
             cache.clear()
+        self.customised = None

@@ -12,8 +12,8 @@ from matrixbox.core.events import Event, event_from_stored
 from matrixbox.core.identifiers import EventId
 from matrixbox.core.json import Json, decode_stored, encode_canonical
 from matrixbox.store import rooms
-from matrixbox.store.caches import StoredEvent
-from matrixbox.store.nids import EventNid, RoomNid, SlotNid, SnapshotNid, UserNid
+from matrixbox.store.caches import Caches, StoredEvent
+from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
 
 
@@ -28,9 +28,6 @@ class Status(IntFlag):
     HELD = 16  # a redaction whose target is unknown
 
 
-COLUMNS = "nid, event_id, room_nid, pos, sub, status, snapshot_nid, after_nid, redacted_by, notify"
-
-
 @frozen
 class Placement:
     """Where a new event goes: the facts of its row beside the event itself."""
@@ -43,14 +40,16 @@ class Placement:
     auth: tuple[EventNid, ...]
     notify: bytes | None = None
     in_timeline: bool = True
+    sent_by: DeviceNid | None = None
+    txn_id: str | None = None
 
 
-def insert(tx: Tx, event: Event, place: Placement) -> EventNid:
-    """Store a new event at the end of the stream, and of the timeline if it belongs there."""
-    nid = EventNid(tx.position())
+def insert(tx: Tx, nid: EventNid, event: Event, place: Placement) -> StoredEvent:
+    """Store a new event under a fresh position, at the timeline's end if it belongs there."""
     tx.run(
         "INSERT INTO event (nid, event_id, room_nid, pos, sub, status, slot_nid, snapshot_nid,"
-        " after_nid, auth, notify, json) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
+        " after_nid, sent_by, txn_id, auth, notify, json)"
+        " VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         nid,
         event.event_id,
         place.room,
@@ -59,6 +58,8 @@ def insert(tx: Tx, event: Event, place: Placement) -> EventNid:
         place.slot,
         place.snapshot,
         place.after,
+        place.sent_by,
+        place.txn_id,
         array("Q", place.auth).tobytes(),
         place.notify,
         encode_canonical(event.json),
@@ -74,14 +75,16 @@ def insert(tx: Tx, event: Event, place: Placement) -> EventNid:
         after=place.after,
         redacted_by=None,
         notify=place.notify,
+        sent_by=place.sent_by,
+        txn_id=place.txn_id,
     )
-    tx.after_commit(_remember, tx, stored)
-    return nid
+    tx.after_commit(_remember, tx.caches, stored)
+    return stored
 
 
-def _remember(tx: Tx, stored: StoredEvent) -> None:
-    tx.caches.events.put(stored.nid, stored)
-    tx.caches.event_nids.put(stored.event.event_id, stored.nid)
+def _remember(caches: Caches, stored: StoredEvent) -> None:
+    caches.events.put(stored.nid, stored)
+    caches.event_nids.put(stored.event.event_id, stored.nid)
 
 
 def nid_of(tx: Tx, event_id: EventId) -> EventNid | None:
@@ -109,16 +112,16 @@ def by_nid(tx: Tx, nid: EventNid) -> StoredEvent:
     if stored is None:
         row = tx.one(
             "SELECT event_id, room_nid, pos, sub, status, snapshot_nid, after_nid, redacted_by,"
-            " notify, json FROM event WHERE nid = ?",
+            " notify, sent_by, txn_id, json FROM event WHERE nid = ?",
             nid,
         )
         assert row is not None, f"event {nid} is not stored"
-        event_id, room, pos, sub, status, snapshot, after, redacted_by, notify, body = row
+        event_id, room, *facts, body = row
         rules = rooms.rules(tx, room)
-        event = event_from_stored(rules, EventId(event_id), decode_stored(rules, body))
-        stored = StoredEvent(
-            nid, event, room, pos, sub, status, snapshot, after, redacted_by, notify
-        )
+        pdu = decode_stored(body, exact_numbers=rules.exact_numbers)
+        assert isinstance(pdu, Mapping)
+        event = event_from_stored(rules, EventId(event_id), pdu)
+        stored = StoredEvent(nid, event, room, *facts)
         if not tx.writable:
             tx.caches.events.put(nid, stored)
     return stored
@@ -159,6 +162,17 @@ def take_held_redactions(tx: Tx, target: EventId) -> list[EventNid]:
     if rows:
         tx.run("DELETE FROM held_redaction WHERE target_id = ?", target)
     return [EventNid(row[0]) for row in rows]
+
+
+def release(tx: Tx, nid: EventNid) -> None:
+    """Show a redaction that was held back, at the end of the timeline."""
+    tx.run(
+        "UPDATE event SET status = status & ~?, pos = ? WHERE nid = ?",
+        int(Status.HELD),
+        tx.position(),
+        nid,
+    )
+    tx.after_commit(tx.caches.events.drop, nid)
 
 
 # --- the timeline

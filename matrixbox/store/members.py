@@ -49,7 +49,8 @@ def put(
 ) -> None:
     """Set a membership; a new one is not forgotten."""
     tx.run(
-        "INSERT INTO member (room_nid, user_nid, membership, event_nid, pos) VALUES (?, ?, ?, ?, ?)"
+        "INSERT INTO member (room_nid, user_nid, membership, event_nid, pos, is_local)"
+        " VALUES (?, ?, ?, ?, ?, EXISTS (SELECT 1 FROM account WHERE user_nid = ?))"
         " ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership,"
         " event_nid = excluded.event_nid, pos = excluded.pos, forgotten = 0",
         room,
@@ -57,12 +58,15 @@ def put(
         int(membership),
         event,
         pos,
+        user,
     )
+    tx.after_commit(tx.caches.joined_counts.drop, room)
 
 
 def remove(tx: Tx, room: RoomNid, user: UserNid) -> None:
     """Take a membership out: state resolution left none."""
     tx.run("DELETE FROM member WHERE room_nid = ? AND user_nid = ?", room, user)
+    tx.after_commit(tx.caches.joined_counts.drop, room)
 
 
 def get(tx: Tx, room: RoomNid, user: UserNid) -> Member | None:
@@ -120,14 +124,27 @@ def count(tx: Tx, room: RoomNid, membership: Membership) -> int:
     return int(row[0])
 
 
-def local_users(tx: Tx, room: RoomNid) -> list[UserNid]:
-    """Users with an account here who are joined, invited or knocking."""
+def joined_count(tx: Tx, room: RoomNid) -> int:
+    """How many users are in a room, from memory where that is known."""
+    known = tx.caches.joined_counts.get(room)
+    if known is None:
+        known = count(tx, room, Membership.JOIN)
+        if not tx.writable:
+            tx.caches.joined_counts.put(room, known)
+    return known
+
+
+def local_joined(tx: Tx, room: RoomNid) -> list[UserNid]:
+    """The users of ours who are in a room."""
     rows = tx.run(
-        "SELECT user_nid FROM member JOIN account USING (user_nid)"
-        " WHERE room_nid = ? AND membership <= 3",
-        room,
+        "SELECT user_nid FROM member WHERE room_nid = ? AND is_local = 1 AND membership = 1", room
     )
     return [UserNid(row[0]) for row in rows]
+
+
+def is_account(tx: Tx, user: UserNid) -> bool:
+    """Whether a user has an account here."""
+    return tx.one("SELECT 1 FROM account WHERE user_nid = ?", user) is not None
 
 
 def forget(tx: Tx, room: RoomNid, user: UserNid) -> None:

@@ -167,6 +167,16 @@ def state_changes(tx: Tx, room: RoomNid, after: int, until: int) -> list[StateCh
     ]
 
 
+def slot_history(tx: Tx, room: RoomNid, slot: SlotNid) -> list[tuple[int, EventNid]]:
+    """All that ever stood in one slot of the current state: (position, event; 0: none)."""
+    rows = tx.run(
+        "SELECT pos, new_nid FROM state_change WHERE room_nid = ? AND slot_nid = ? ORDER BY pos",
+        room,
+        slot,
+    )
+    return [(pos, EventNid(nid)) for pos, nid in rows]
+
+
 # --- gaps in the graph
 
 

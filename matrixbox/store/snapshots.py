@@ -37,7 +37,7 @@ def unpack(entries: bytes) -> State:
     border = len(entries) // _ENTRY * 4
     slots = memoryview(entries)[:border].cast("I").tolist()
     events = memoryview(entries)[border:].cast("Q").tolist()
-    return dict(zip(slots, events, strict=True))
+    return {SlotNid(s): EventNid(e) for s, e in zip(slots, events, strict=True)}
 
 
 def _find(entries: bytes, slot: int) -> int | None:
@@ -57,7 +57,8 @@ def _row(tx: Tx, nid: int) -> tuple[int | None, int, bytes]:
         assert row is not None, f"snapshot {nid} has no row"
         if not tx.writable:
             cache.put(nid, row)
-    return row  # type: ignore[return-value]
+    base, level, entries = row
+    return base, level, entries
 
 
 def _chain(tx: Tx, nid: SnapshotNid) -> list[tuple[int, int, bytes]]:

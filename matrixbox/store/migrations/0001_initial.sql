@@ -43,6 +43,8 @@ CREATE TABLE event (
     snapshot_nid INTEGER,                     -- state before the event; NULL: outlier
     after_nid    INTEGER,                     -- state after it where that differs
     redacted_by  INTEGER,                     -- nid of the redaction that pruned it
+    sent_by      INTEGER,                     -- device_nid, of our own events
+    txn_id       TEXT,                        -- the transaction identifier it was sent with
     auth         BLOB NOT NULL,               -- nids of its auth events
     notify       BLOB,                        -- whom it notifies, see counts
     json         BLOB NOT NULL                -- the PDU without unsigned
@@ -94,9 +96,11 @@ CREATE TABLE member (
     event_nid  INTEGER NOT NULL,              -- 0: the event is not in the room's graph (yet)
     pos        INTEGER NOT NULL,              -- of this change
     forgotten  INTEGER NOT NULL DEFAULT 0,
+    is_local   INTEGER NOT NULL,              -- the user has an account here
     PRIMARY KEY (room_nid, user_nid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX member_by_user ON member (user_nid, membership);
+CREATE INDEX member_local ON member (room_nid, user_nid) WHERE is_local = 1 AND membership = 1;
 
 -- What an invited or knocking user of ours may know of a room.
 CREATE TABLE stripped_state (

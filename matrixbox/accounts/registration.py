@@ -1,0 +1,83 @@
+"""Making accounts.
+
+Matrix v1.19, Client-Server API, "Account registration and management" ([C4.01] to [C4.04], T096).
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from matrixbox.accounts import sessions
+from matrixbox.accounts.sessions import SignedIn
+from matrixbox.core.identifiers import (
+    DeviceId,
+    InvalidIdentifier,
+    ServerName,
+    UserId,
+    check_new_localpart,
+)
+from matrixbox.errors import InvalidUsername, UserInUse
+from matrixbox.store import accounts
+from matrixbox.store.accounts import Account
+from matrixbox.store.transaction import Tx
+
+
+def parse_localpart(text: str, server_name: ServerName) -> str:
+    """A name for a new account; capitals are lowered.  Raises InvalidUsername ([C4.02])."""
+    localpart = text.lower()
+    try:
+        check_new_localpart(localpart)
+    except InvalidIdentifier as error:
+        raise InvalidUsername(
+            "A user name holds only a-z, 0-9 and the characters . _ = - / +"
+        ) from error
+    if len(f"@{localpart}:{server_name}".encode()) > 255:
+        raise InvalidUsername("That user name is too long.")
+    return localpart
+
+
+def require_free(tx: Tx, localpart: str) -> None:
+    """Raise UserInUse when somebody has, or had, that name."""
+    if accounts.find(tx, localpart) is not None:
+        raise UserInUse("That user name is taken.")
+
+
+def free_localpart(tx: Tx) -> str:
+    """A name for an account whose owner gave none."""
+    while True:
+        localpart = secrets.token_hex(6)
+        if accounts.find(tx, localpart) is None:
+            return localpart
+
+
+def make_account(
+    tx: Tx,
+    server_name: ServerName,
+    localpart: str,
+    password_hash: str | None,
+    now_ms: int,
+    *,
+    admin: bool = False,
+) -> Account:
+    """Store an account.  Raises UserInUse."""
+    require_free(tx, localpart)
+    user_id = UserId(f"@{localpart}:{server_name}")
+    user = accounts.add(tx, user_id, localpart, password_hash, now_ms, admin=admin)
+    account = accounts.get(tx, user)
+    assert account is not None
+    return account
+
+
+def register(
+    tx: Tx,
+    server_name: ServerName,
+    localpart: str,
+    password_hash: str | None,
+    now_ms: int,
+    device: tuple[DeviceId | None, str | None] | None,
+) -> tuple[Account, SignedIn | None]:
+    """Make an account and, unless ``device`` is None, sign its first device in."""
+    account = make_account(tx, server_name, localpart, password_hash, now_ms)
+    if device is None:
+        return account, None
+    return account, sessions.open_session(tx, account, *device)

@@ -1,0 +1,149 @@
+"""Signing in and out: tokens, devices, passwords.
+
+Matrix v1.19, Client-Server API, "Legacy API", "Device management" ([C2.01] to [C2.09], [C18.01]).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+
+from attrs import frozen
+
+from matrixbox.accounts.passwords import Passwords
+from matrixbox.accounts.throttle import SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, Throttle
+from matrixbox.core.identifiers import DeviceId, UserId
+from matrixbox.errors import Forbidden, InvalidParam, NotFound, UnknownToken, UserDeactivated
+from matrixbox.store import accounts
+from matrixbox.store.accounts import Account, AccountState, Device
+from matrixbox.store.caches import Session
+from matrixbox.store.database import Store
+from matrixbox.store.nids import UserNid
+from matrixbox.store.transaction import Tx
+
+MAX_DEVICES = 200
+MAX_DEVICE_ID = 255
+MAX_DISPLAY_NAME = 255
+_DEVICE_ID_LETTERS = string.ascii_uppercase
+
+
+@frozen
+class SignedIn:
+    """A session that was just opened."""
+
+    user_id: UserId
+    device_id: DeviceId
+    access_token: str
+
+
+def hash_token(token: str) -> bytes:
+    """As tokens are stored and looked up (T052)."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def new_token() -> str:
+    """256 random bits, in a form that scanners for leaked secrets can recognise."""
+    return f"mbx_{secrets.token_urlsafe(32)}"
+
+
+def new_device_id() -> DeviceId:
+    """A device id for a client that brought none."""
+    return DeviceId("".join(secrets.choice(_DEVICE_ID_LETTERS) for _ in range(10)))
+
+
+def authenticate(tx: Tx, token: str) -> Session:
+    """Whom a token stands for; raises UnknownToken."""
+    session = accounts.session(tx, hash_token(token)) if token else None
+    if session is None or session.deactivated:
+        raise UnknownToken
+    return session
+
+
+def parse_device_id(text: str | None) -> DeviceId | None:
+    """A device id that a client chose; raises InvalidParam."""
+    if text is None:
+        return None
+    if not 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_DEVICE_ID or "\0" in text:
+        raise InvalidParam(f"A device id has 1 to {MAX_DEVICE_ID} bytes.")
+    return DeviceId(text)
+
+
+def open_session(
+    tx: Tx, account: Account, device_id: DeviceId | None, display_name: str | None
+) -> SignedIn:
+    """Sign a device in; one that was signed in gets a new token for its old one ([C2.03])."""
+    chosen = device_id or new_device_id()
+    present = accounts.device(tx, account.user, chosen)
+    if present is not None:
+        accounts.remove_tokens(tx, present.nid)
+    elif len(accounts.devices(tx, account.user)) >= MAX_DEVICES:
+        raise Forbidden(f"An account has at most {MAX_DEVICES} devices; sign some out first.")
+    name = None if display_name is None else display_name[:MAX_DISPLAY_NAME]
+    device = accounts.put_device(tx, account.user, chosen, name)
+    token = new_token()
+    accounts.add_token(tx, hash_token(token), device, account.user)
+    return SignedIn(account.user_id, chosen, token)
+
+
+async def check_password(
+    store: Store,
+    passwords: Passwords,
+    throttle: Throttle,
+    localpart: str,
+    password: str,
+    address: str,
+) -> Account:
+    """The account that this password opens.
+
+    Raises Forbidden without saying what was wrong, UserDeactivated only to who knows the password
+    (there is none any more: Forbidden), LimitExceeded before anything is hashed (T093, T094).
+    """
+    throttle.require(SIGN_IN_ADDRESS, address)
+    throttle.take(SIGN_IN_ACCOUNT, localpart)
+    throttle.take(SIGN_IN_ADDRESS, address)
+    account = store.read(accounts.find, localpart)
+    known = None if account is None else account.password_hash
+    if not await passwords.verify(known, password) or account is None:
+        if account is not None and account.state is AccountState.DEACTIVATED:
+            raise UserDeactivated("This account has been deactivated.")
+        raise Forbidden("Wrong user name or password.")
+    throttle.give_back(SIGN_IN_ACCOUNT, localpart)
+    throttle.give_back(SIGN_IN_ADDRESS, address)
+    return account
+
+
+def log_out(tx: Tx, who: Session) -> None:
+    """End a session and remove its device ([C2.09])."""
+    accounts.remove_device(tx, who.device)
+    tx.changed(users=(who.user,))
+
+
+def log_out_everywhere(tx: Tx, user: UserNid, keep: Session | None = None) -> None:
+    """End all sessions of a user, or all but one."""
+    for device in accounts.devices(tx, user):
+        if keep is None or device.nid != keep.device:
+            accounts.remove_device(tx, device.nid)
+    tx.changed(users=(user,))
+
+
+def remove_devices(tx: Tx, user: UserNid, device_ids: list[DeviceId]) -> None:
+    """Remove devices; those that are gone already do not matter ([C18.01])."""
+    for device_id in device_ids:
+        present = accounts.device(tx, user, device_id)
+        if present is not None:
+            accounts.remove_device(tx, present.nid)
+    tx.changed(users=(user,))
+
+
+def rename_device(tx: Tx, user: UserNid, device_id: DeviceId, name: str | None) -> None:
+    """Set what people call a device; raises NotFound."""
+    accounts.rename_device(tx, own_device(tx, user, device_id).nid, name)
+
+
+def own_device(tx: Tx, user: UserNid, device_id: DeviceId) -> Device:
+    """One of the user's devices; raises NotFound."""
+    present = accounts.device(tx, user, device_id)
+    if present is None:
+        raise NotFound("You have no such device.")
+    return present

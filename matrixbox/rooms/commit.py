@@ -1,0 +1,141 @@
+"""What follows from an event with its verdict, in one transaction.
+
+The event's row, the state after it, the room's extremities and current state, memberships, the
+effect of redactions, relations, and whom it notifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import frozen
+
+from matrixbox.core.events import Event
+from matrixbox.core.identifiers import EventId, UserId
+from matrixbox.core.relations import relation_of
+from matrixbox.core.room_versions import RoomRules
+from matrixbox.rooms import counts, redactions
+from matrixbox.rooms.state import after, resolved
+from matrixbox.store import events, members, names, rooms, snapshots
+from matrixbox.store.caches import StoredEvent
+from matrixbox.store.events import Placement, Relation, Status
+from matrixbox.store.members import Membership
+from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, SnapshotNid
+from matrixbox.store.rooms import Head
+from matrixbox.store.transaction import Tx
+
+MEMBER = "m.room.member"
+HIDDEN = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER | Status.HELD
+
+
+@frozen
+class Candidate:
+    """An event with its room and what it cites, all of it stored."""
+
+    event: Event
+    room: RoomNid
+    rules: RoomRules
+    prev: Sequence[StoredEvent]
+    auth: Sequence[StoredEvent]
+
+
+def store(
+    tx: Tx,
+    candidate: Candidate,
+    status: Status,
+    before: SnapshotNid,
+    head: Head,
+    sent: tuple[DeviceNid, str] | None = None,
+) -> StoredEvent:
+    """Store a judged event and all that follows from it.
+
+    ``sent`` is the device and the transaction identifier of a client that sent it.
+    """
+    event, room = candidate.event, candidate.room
+    nid = EventNid(tx.position())
+    if redactions.must_wait(tx, event, status):
+        status |= Status.HELD
+    slot = None if event.state_key is None else names.add_slot(tx, (event.type, event.state_key))
+    changes_state = slot is not None and not status & Status.REJECTED
+    following = snapshots.derive(tx, before, {slot: nid}) if slot is not None and changes_state else before
+    visible = not status & HIDDEN
+    placement = Placement(
+        room=room,
+        status=status,
+        slot=slot,
+        snapshot=before,
+        after=following if following != before else None,
+        auth=tuple(stored.nid for stored in candidate.auth),
+        notify=counts.evaluate(tx, room, event) if visible else None,
+        in_timeline=visible,
+        sent_by=sent and sent[0],
+        txn_id=sent and sent[1],
+    )
+    stored = events.insert(tx, nid, event, placement)
+    if event.type == "m.room.create" and visible:
+        rooms.set_create(tx, room, nid)
+    if not status & (Status.REJECTED | Status.SOFT_FAILED):
+        _move_head(tx, candidate, stored, following, head)
+    if visible:
+        _relate(tx, stored)
+    redactions.apply(tx, candidate.rules, stored)
+    tx.changed(rooms=(room,))
+    return stored
+
+
+def _move_head(
+    tx: Tx, candidate: Candidate, stored: StoredEvent, following: SnapshotNid, head: Head
+) -> None:
+    """Make the event a forward extremity and bring the current state up to it."""
+    cited = {parent.nid for parent in candidate.prev}
+    others = [nid for nid in head.extremities if nid not in cited]
+    if others:
+        branches = [after(events.by_nid(tx, nid)) for nid in others]
+        current = resolved(tx, candidate.room, [*branches, following])
+    else:
+        current = following
+    rooms.set_head(tx, candidate.room, Head((*others, stored.nid), current))
+    if current == head.snapshot:
+        return
+    event = stored.event
+    if not others and stored.snapshot == head.snapshot and event.state_key is not None:
+        slot = names.slot_nid(tx, (event.type, event.state_key))
+        assert slot is not None
+        old = rooms.current_event(tx, candidate.room, (event.type, event.state_key))
+        change_current_state(tx, candidate.room, stored.nid, {slot: (old or 0, stored.nid)})
+    else:
+        changes = snapshots.difference(tx, head.snapshot, current)
+        change_current_state(tx, candidate.room, stored.nid, changes)
+
+
+def change_current_state(
+    tx: Tx, room: RoomNid, pos: int, changes: Mapping[SlotNid, tuple[int, int]]
+) -> None:
+    """Apply changes (old event, new event; 0: none) to the current state and to memberships."""
+    rooms.change_state(tx, room, pos, ((slot, old, new) for slot, (old, new) in changes.items()))
+    for slot, (_, new) in changes.items():
+        kind, state_key = names.slot_key(tx, slot)
+        if kind == MEMBER:
+            _change_member(tx, room, pos, UserId(state_key), EventNid(new))
+
+
+def _change_member(tx: Tx, room: RoomNid, pos: int, user_id: UserId, nid: EventNid) -> None:
+    user = names.add_user(tx, user_id)
+    if nid:
+        membership = Membership.of(events.by_nid(tx, nid).event.content.get("membership"))
+        members.put(tx, room, user, membership, nid, pos)
+    else:
+        members.remove(tx, room, user)
+    tx.changed(users=(user,))
+
+
+def _relate(tx: Tx, stored: StoredEvent) -> None:
+    relation = relation_of(stored.event)
+    if relation is None:
+        return
+    sender = names.add_user(tx, stored.event.sender)
+    events.add_relation(
+        tx,
+        EventId(relation.event_id),
+        Relation(stored.nid, relation.rel_type, stored.event.type, sender, relation.key),
+    )

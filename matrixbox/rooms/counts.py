@@ -1,0 +1,158 @@
+"""Whom an event notifies, and how many notifications a user has not read.
+
+Matrix v1.19, Client-Server API, "Push Rules", "Receiving notifications" ([C13.04], [C13.05],
+[C14.15], T133).  The evaluation is stored with the event, so that counts can always be made anew
+from events and receipts; what is kept in memory only saves the work.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from matrixbox.core.events import CREATE, POWER_LEVELS, Event, power_levels
+from matrixbox.core.identifiers import UserId
+from matrixbox.core.push_evaluation import Situation
+from matrixbox.rooms import push_rules
+from matrixbox.rooms.receipts import MAIN, thread_root
+from matrixbox.rooms.state import CurrentState
+from matrixbox.store import events, members, names, receipts
+from matrixbox.store.caches import StoredEvent, Unread
+from matrixbox.store.nids import RoomNid, UserNid
+from matrixbox.store.transaction import Tx
+
+MAX_COUNTED = 2_000  # newest events that are looked at; nobody reads more numbers than that
+_NOTIFY, _HIGHLIGHT = 1, 2
+
+
+def evaluate(tx: Tx, room: RoomNid, event: Event) -> bytes | None:
+    """Whom a new event notifies, in the form that is stored; None for nobody."""
+    users = _candidates(tx, room, event)
+    state = CurrentState(tx, room)
+    create = state.get(CREATE)
+    if not users or create is None:
+        return None
+    levels = power_levels(event.rules, create, state.get(POWER_LEVELS))
+    situation = Situation(event, members.joined_count(tx, room), levels)
+    found = array("Q")
+    for user in users:
+        name = _display_name(tx, state, user)
+        outcome = push_rules.compiled(tx, user).evaluate(situation, name)
+        if outcome is not None and outcome.notify:
+            found.append(user << 2 | _NOTIFY | (_HIGHLIGHT if outcome.highlight else 0))
+    return found.tobytes() or None
+
+
+def _candidates(tx: Tx, room: RoomNid, event: Event) -> list[UserNid]:
+    """The users of ours whom an event could notify at all."""
+    if event.type != "m.room.member":
+        return members.local_joined(tx, room)
+    # By the default rules a membership is news for its subject alone.
+    own = push_rules.customised(tx)
+    users = [user for user in members.local_joined(tx, room) if user in own] if own else []
+    if event.content.get("membership") == "invite" and event.state_key is not None:
+        target = names.user_nid(tx, UserId(event.state_key))
+        if target is not None and target not in users and members.is_account(tx, target):
+            users.append(target)
+    return users
+
+
+def _display_name(tx: Tx, state: CurrentState, user: UserNid) -> str | None:
+    """The name that a rule of the user's own may look for."""
+    if user not in push_rules.customised(tx):
+        return None
+    member = state.get(("m.room.member", names.user_id(tx, user)))
+    name = None if member is None else member.content.get("displayname")
+    return name if isinstance(name, str) else None
+
+
+@frozen
+class Counts:
+    """Unread notifications, and how many of them are highlights."""
+
+    notifications: int = 0
+    highlights: int = 0
+
+
+@frozen
+class RoomCounts:
+    """Unread counts of the main timeline and of each thread that has some."""
+
+    main: Counts
+    threads: dict[str, Counts]
+
+    @property
+    def total(self) -> Counts:
+        """All together, for clients that do not know threads."""
+        every = [self.main, *self.threads.values()]
+        return Counts(
+            sum(one.notifications for one in every), sum(one.highlights for one in every)
+        )
+
+
+def unread(tx: Tx, user: UserNid, room: RoomNid, now: int) -> RoomCounts:
+    """What a user has not read in a room, up to a stream position."""
+    marks = _marks(tx, user, room)
+    known = tx.caches.unread.get((user, room))
+    if known is None or known.receipts != tuple(sorted(marks.items())) or known.until > now:
+        known = _counted_anew(tx, user, room, marks, now)
+        tx.caches.unread.put((user, room), known)
+    elif known.until < now:
+        nids = events.after(tx, room, (known.until, 0), (now, 0), MAX_COUNTED)
+        _count(tx, user, known, (events.by_nid(tx, nid) for nid in nids), marks)
+        known.until = now
+    found = {thread: Counts(*pair) for thread, pair in known.counts.items() if pair[0]}
+    return RoomCounts(found.pop("", Counts()), found)
+
+
+def _marks(tx: Tx, user: UserNid, room: RoomNid) -> dict[str, tuple[int, int]]:
+    """How far the user has read: by thread, with "*" for everything ([C13.04], [C13.05])."""
+    marks: dict[str, tuple[int, int]] = {}
+    for receipt in receipts.of_user(tx, room, user):
+        thread = "" if receipt.thread == MAIN else receipt.thread or "*"
+        marks[thread] = max(marks.get(thread, (0, 0)), receipt.point)
+    return marks
+
+
+def _counted_anew(
+    tx: Tx, user: UserNid, room: RoomNid, marks: dict[str, tuple[int, int]], now: int
+) -> Unread:
+    fresh = Unread(tuple(sorted(marks.items())), now, {})
+    start = marks.get("*", (0, 0))
+    nids = events.before(tx, room, (now, 0), start, MAX_COUNTED)
+    _count(tx, user, fresh, (events.by_nid(tx, nid) for nid in reversed(nids)), marks)
+    return fresh
+
+
+def _count(
+    tx: Tx,
+    user: UserNid,
+    into: Unread,
+    new: Iterable[StoredEvent],
+    marks: dict[str, tuple[int, int]],
+) -> None:
+    me = names.user_id(tx, user)
+    for stored in new:
+        mine = stored.event.sender == me
+        flags = 0 if mine else _flags(stored, user)
+        if not mine and not flags:
+            continue
+        assert stored.pos is not None
+        thread = thread_root(tx, stored.event) or ""
+        if mine:
+            into.counts.pop(thread, None)  # who writes has read
+        elif (stored.pos, stored.sub) > marks.get(thread, (0, 0)):
+            pair = into.counts.setdefault(thread, [0, 0])
+            pair[0] += 1
+            pair[1] += bool(flags & _HIGHLIGHT)
+
+
+def _flags(stored: StoredEvent, user: UserNid) -> int:
+    if stored.notify is None or stored.redacted_by is not None:
+        return 0
+    for entry in array("Q", stored.notify):
+        if entry >> 2 == user:
+            return entry & 3
+    return 0

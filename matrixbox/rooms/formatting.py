@@ -1,0 +1,141 @@
+"""Events as one user's clients get them, as bytes.
+
+Matrix v1.19, Client-Server API, "Events", "Aggregations of child events" ([C8.26], [C9.12] to
+[C9.15]).  What is the same for everybody is encoded once and kept with the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import orjson
+from attrs import define
+
+from matrixbox.core.client_format import client_event, federation_event, unsigned_data
+from matrixbox.core.filters import Filter
+from matrixbox.core.identifiers import EventId
+from matrixbox.core.json import Json, encode
+from matrixbox.core.relations import ThreadSummary, bundle, latest_edit
+from matrixbox.rooms.reading import Reader
+from matrixbox.store import events, names, snapshots
+from matrixbox.store.caches import StoredEvent
+from matrixbox.store.events import Relation
+from matrixbox.store.nids import EventNid, SnapshotNid
+
+Fragment = orjson.Fragment
+
+
+@define(eq=False)
+class Formatter:
+    """Formats events for one reader of one room."""
+
+    reader: Reader
+    filter: Filter | None = None
+    with_room_id: bool = True
+    bundled: bool = False
+
+    def all(self, stored: Iterable[StoredEvent]) -> list[Fragment]:
+        """Several events."""
+        return [self.event(one) for one in stored]
+
+    def event(self, stored: StoredEvent) -> Fragment:
+        """One event, ready to stand in an answer."""
+        wanted = self.filter
+        if wanted is not None and (wanted.federation_format or wanted.event_fields is not None):
+            return Fragment(encode(wanted.project(self._as_dict(stored, wanted))))
+        if stored.client_json is None:
+            whole = encode(client_event(stored.event, with_room_id=False))
+            stored.client_json = whole[:-1]
+        room = b""
+        if self.with_room_id:
+            room = b',"room_id":' + orjson.dumps(stored.event.room_id)
+        return Fragment(
+            b"%b%b,\"unsigned\":%b}" % (stored.client_json, room, encode(self.unsigned(stored)))
+        )
+
+    def _as_dict(self, stored: StoredEvent, wanted: Filter) -> Mapping[str, Json]:
+        unsigned = self.unsigned(stored)
+        if wanted.federation_format:
+            return federation_event(stored.event, unsigned)
+        return client_event(stored.event, unsigned, with_room_id=self.with_room_id)
+
+    def unsigned(self, stored: StoredEvent) -> dict[str, Json]:
+        """What surrounds an event for this reader."""
+        reader, event = self.reader, stored.event
+        facts: dict[str, Json] = {"age": reader.now_ms - event.origin_server_ts}
+        if stored.snapshot is not None:
+            facts["membership"] = reader.membership_at(stored)
+        if stored.sent_by is not None and stored.sent_by == reader.device:
+            facts["transaction_id"] = stored.txn_id
+        if event.state_key is not None:
+            facts.update(self._replaced(stored))
+        if stored.redacted_by is not None:
+            redaction = events.by_nid(reader.tx, stored.redacted_by)
+            facts["redacted_because"] = client_event(redaction.event, self._age(redaction))
+        elif self.bundled and event.state_key is None:
+            relations = self._relations(stored)
+            if relations:
+                facts["m.relations"] = relations
+        return facts
+
+    def _age(self, stored: StoredEvent) -> dict[str, Json]:
+        return unsigned_data(age=self.reader.now_ms - stored.event.origin_server_ts)
+
+    def _replaced(self, stored: StoredEvent) -> dict[str, Json]:
+        """The state event that this one took the place of."""
+        if stored.replaces is None:
+            stored.replaces = self._find_replaced(stored)
+        if not stored.replaces:
+            return {}
+        previous = events.by_nid(self.reader.tx, stored.replaces)
+        facts: dict[str, Json] = {"replaces_state": previous.event.event_id}
+        if self.reader.may_see(previous):
+            facts["prev_content"] = previous.event.content
+        return facts
+
+    def _find_replaced(self, stored: StoredEvent) -> EventNid:
+        event, tx = stored.event, self.reader.tx
+        slot = names.slot_nid(tx, (event.type, event.state_key or ""))
+        if slot is None or stored.snapshot is None:
+            return EventNid(0)
+        found = snapshots.lookup(tx, SnapshotNid(stored.snapshot), [slot])
+        return found.get(slot, EventNid(0))
+
+    # --- relations
+
+    def _relations(self, stored: StoredEvent) -> dict[str, Json]:
+        children = events.relations(self.reader.tx, stored.event.event_id)
+        if not children:
+            return {}
+        edit = latest_edit(
+            stored.event, (child.event for child in self._visible(children, "m.replace"))
+        )
+        references = [
+            child.event.event_id for child in self._visible(children, "m.reference")
+        ]
+        return bundle(
+            edit=None if edit is None else self._plain(edit.event_id),
+            thread=self._thread(children),
+            references=references,
+        )
+
+    def _visible(self, children: Iterable[Relation], rel_type: str) -> list[StoredEvent]:
+        tx = self.reader.tx
+        found = [events.by_nid(tx, one.nid) for one in children if one.rel_type == rel_type]
+        return [child for child in found if self.reader.may_see(child)]
+
+    def _plain(self, event_id: EventId) -> Mapping[str, Json]:
+        stored = events.by_id(self.reader.tx, event_id)
+        assert stored is not None
+        return client_event(stored.event, self.unsigned(stored))
+
+    def _thread(self, children: Iterable[Relation]) -> ThreadSummary | None:
+        replies = self._visible(children, "m.thread")
+        if not replies:
+            return None
+        me = names.user_id(self.reader.tx, self.reader.user)
+        return ThreadSummary(
+            latest_event=self._plain(replies[-1].event.event_id),
+            count=len(replies),
+            current_user_participated=any(reply.event.sender == me for reply in replies),
+        )

@@ -1,0 +1,231 @@
+"""Joining, inviting, leaving, kicking, banning, knocking and forgetting.
+
+Matrix v1.19, Client-Server API, "Room membership" ([C11.01] to [C11.06]).  Whether a change is
+allowed is for the room's auth rules to say; what is checked here is what they leave open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matrixbox.core.events import CREATE, join_rule_of, power_levels
+from matrixbox.core.identifiers import RoomId, UserId, server_of
+from matrixbox.core.json import Json, decode_stored
+from matrixbox.core.room_versions import RoomRules
+from matrixbox.errors import Forbidden, InviteBlocked, NotFound, Unknown
+from matrixbox.rooms import ingest
+from matrixbox.rooms.build import Draft
+from matrixbox.rooms.env import Env
+from matrixbox.rooms.state import CurrentState
+from matrixbox.store import account_data, accounts, members, names, rooms
+from matrixbox.store.caches import Session, StoredEvent
+from matrixbox.store.members import Membership
+from matrixbox.store.nids import RoomNid, UserNid
+from matrixbox.store.transaction import Tx
+
+Content = Mapping[str, Json]
+MEMBER = "m.room.member"
+IN_ROOM = (Membership.JOIN, Membership.INVITE, Membership.KNOCK)
+
+
+def profile_content(tx: Tx, user: UserNid) -> dict[str, Json]:
+    """What a local user's membership events say of the user ([C10.07])."""
+    fields = account_data.profile(tx, user)
+    return {
+        key: decode_stored(fields[key]) for key in ("displayname", "avatar_url") if key in fields
+    }
+
+
+def _current(tx: Tx, room: RoomNid, user_id: UserId) -> members.Member | None:
+    user = names.user_nid(tx, user_id)
+    return None if user is None else members.get(tx, room, user)
+
+
+def _send(
+    tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
+) -> StoredEvent:
+    """Send a membership event, or give the present one when it says the same already."""
+    present = CurrentState(tx, room).stored((MEMBER, target))
+    if (
+        present is not None
+        and present.event.sender == who.user_id
+        and present.event.content == content
+    ):
+        return present
+    return ingest.send(tx, env, room, Draft(MEMBER, who.user_id, content, target))
+
+
+def resident_room(tx: Tx, room_id: RoomId) -> RoomNid:
+    """The number of a room that has a joined user of ours; raises NotFound."""
+    room = names.room_nid(tx, room_id)
+    if room is None or rooms.head(tx, room) is None:
+        raise NotFound("This server does not know that room.")
+    return room
+
+
+def join(
+    tx: Tx, env: Env, who: Session, room: RoomNid, content: Content | None = None
+) -> StoredEvent | None:
+    """Join a room; None when the user is in it already."""
+    present = members.get(tx, room, who.user)
+    joined = present is not None and present.membership is Membership.JOIN
+    if joined and not content:
+        return None
+    full: dict[str, Json] = {**profile_content(tx, who.user), **(content or {})}
+    full["membership"] = "join"
+    full.pop("join_authorised_via_users_server", None)
+    invited = present is not None and present.membership is Membership.INVITE
+    if not joined and not invited:
+        voucher = _voucher(tx, env, room, who)
+        if voucher is not None:
+            full["join_authorised_via_users_server"] = voucher
+    return _send(tx, env, who, room, who.user_id, full)
+
+
+def _voucher(tx: Tx, env: Env, room: RoomNid, who: Session) -> UserId | None:
+    """A user of ours who lets this one into a restricted room ([B8.09], T035)."""
+    rules = rooms.rules(tx, room)
+    state = CurrentState(tx, room)
+    join_rules = state.get(("m.room.join_rules", ""))
+    if join_rule_of(join_rules) not in restricted_join_rules(rules):
+        return None
+    assert join_rules is not None
+    if not _meets_a_condition(tx, join_rules.content.get("allow"), who.user):
+        raise Forbidden("You are not in any of the rooms whose members may join this one.")
+    create = state[CREATE]
+    levels = power_levels(rules, create, state.get(("m.room.power_levels", "")))
+    for user in members.in_room(tx, room, Membership.JOIN):
+        user_id = names.user_id(tx, user)
+        if server_of(user_id) == env.server_name and levels.user(user_id) >= levels.invite:
+            return user_id
+    raise Forbidden("Nobody on this server may invite into that room.")
+
+
+def restricted_join_rules(rules: RoomRules) -> tuple[str, ...]:
+    """The join rules of the version that look at memberships in other rooms."""
+    return ("restricted",) * rules.restricted + ("knock_restricted",) * rules.knock_restricted
+
+
+def _meets_a_condition(tx: Tx, allow: Json, user: UserNid) -> bool:
+    """Whether a user is joined to one of the rooms that ``allow`` names ([B8.11])."""
+    if not isinstance(allow, list):
+        return False
+    for entry in allow:
+        if not isinstance(entry, Mapping) or entry.get("type") != "m.room_membership":
+            continue
+        room_id = entry.get("room_id")
+        other = names.room_nid(tx, RoomId(room_id)) if isinstance(room_id, str) else None
+        present = None if other is None else members.get(tx, other, user)
+        if present is not None and present.membership is Membership.JOIN:
+            return True
+    return False
+
+
+def invite(
+    tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
+) -> StoredEvent | None:
+    """Invite a user; None when an invitation stands already ([C11.02])."""
+    if server_of(target) != env.server_name:
+        raise Forbidden("This server cannot invite users of other servers yet.")
+    user = names.user_nid(tx, target)
+    account = None if user is None else accounts.get(tx, user)
+    if account is None or account.state is accounts.AccountState.DEACTIVATED:
+        raise NotFound("There is no such user.")
+    present = members.get(tx, room, account.user)
+    if present is not None and present.membership is Membership.INVITE:
+        return None
+    if _blocks_invites(tx, account.user):
+        raise InviteBlocked("That user does not accept invitations.")
+    full = {**profile_content(tx, account.user), **content, "membership": "invite"}
+    return _send(tx, env, who, room, target, full)
+
+
+def _blocks_invites(tx: Tx, user: UserNid) -> bool:
+    """[C15.07]: the user's own switch against invitations."""
+    stored = account_data.get(tx, user, account_data.GLOBAL, "m.invite_permission_config")
+    config = None if stored is None else decode_stored(stored)
+    return isinstance(config, Mapping) and config.get("default_action") == "block"
+
+
+def leave(
+    tx: Tx, env: Env, who: Session, room: RoomNid, content: Content | None = None
+) -> StoredEvent | None:
+    """Leave a room, refuse an invitation or take back a knock; None when out already."""
+    present = members.get(tx, room, who.user)
+    if present is None or present.membership is Membership.BAN:
+        raise Forbidden("You are not in that room.")
+    if present.membership is Membership.LEAVE:
+        return None
+    full = {**(content or {}), "membership": "leave"}
+    return _send(tx, env, who, room, who.user_id, full)
+
+
+def kick(
+    tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
+) -> StoredEvent:
+    """Make somebody else leave, or withdraw an invitation or refuse a knock ([C11.04])."""
+    present = _current(tx, room, target)
+    if present is None or present.membership not in IN_ROOM:
+        raise Forbidden("That user is not in the room.")
+    return _send(tx, env, who, room, target, {**content, "membership": "leave"})
+
+
+def ban(
+    tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
+) -> StoredEvent:
+    """Keep somebody out of the room, making him leave if he is in it."""
+    return _send(tx, env, who, room, target, {**content, "membership": "ban"})
+
+
+def unban(
+    tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
+) -> StoredEvent:
+    """Let a banned user come in again, when invited or where the room lets him."""
+    present = _current(tx, room, target)
+    if present is None or present.membership is not Membership.BAN:
+        raise Forbidden("That user is not banned.")
+    return _send(tx, env, who, room, target, {**content, "membership": "leave"})
+
+
+def knock(
+    tx: Tx, env: Env, who: Session, room: RoomNid, content: Content | None = None
+) -> StoredEvent:
+    """Ask to be let in."""
+    full = {**profile_content(tx, who.user), **(content or {}), "membership": "knock"}
+    return _send(tx, env, who, room, who.user_id, full)
+
+
+def forget(tx: Tx, env: Env, who: Session, room: RoomNid) -> None:
+    """Hide a room that the user has left ([C11.03])."""
+    present = members.get(tx, room, who.user)
+    if present is None:
+        raise Unknown("You were never in that room.")
+    if present.membership in IN_ROOM:
+        raise Unknown("You must leave the room first.")
+    members.forget(tx, room, who.user)
+    tx.changed(users=(who.user,))
+
+
+def set_membership(
+    tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
+) -> StoredEvent:
+    """A membership event given whole, through ``PUT /state`` ([C10.04])."""
+    word = content.get("membership")
+    myself = target == who.user_id
+    done: StoredEvent | None
+    if word == "join" and myself:
+        done = join(tx, env, who, room, content)
+    elif word == "invite":
+        done = invite(tx, env, who, room, target, content)
+    elif word == "leave" and myself:
+        done = leave(tx, env, who, room, content)
+    elif word == "leave":
+        present = _current(tx, room, target)
+        banned = present is not None and present.membership is Membership.BAN
+        done = (unban if banned else kick)(tx, env, who, room, target, content)
+    else:
+        done = _send(tx, env, who, room, target, content)
+    if done is None:
+        done = CurrentState(tx, room).stored((MEMBER, target))
+        assert done is not None
+    return done

@@ -1,0 +1,106 @@
+"""What one user may read of a room, and how an event looks to that user.
+
+Matrix v1.19, Client-Server API, "Room History Visibility" ([C9.01], [C9.02], T104) and "Events".
+A Reader is made for one request; what it finds out about states is kept for that request.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from matrixbox.core.events import Event, StateKey, membership_of
+from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
+from matrixbox.rooms.state import after
+from matrixbox.store import events, members, names, rooms, snapshots
+from matrixbox.store.caches import StoredEvent
+from matrixbox.store.members import Membership
+from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid, UserNid
+from matrixbox.store.transaction import Tx
+
+HISTORY: StateKey = ("m.room.history_visibility", "")
+_OPEN_TO_MEMBERS = (HistoryVisibility.SHARED, HistoryVisibility.WORLD_READABLE)
+
+
+@define(eq=False)
+class Reader:
+    """One user looking into one room."""
+
+    tx: Tx
+    room: RoomNid
+    user: UserNid
+    now_ms: int
+    device: int | None = None
+    ignored: frozenset[str] = frozenset()
+    member: members.Member | None = field(init=False)
+    _member_key: StateKey = field(init=False)
+    _last_joined: int | None = None
+    _visibilities: dict[SnapshotNid, HistoryVisibility] = field(factory=dict)
+    _states: dict[tuple[SnapshotNid, StateKey], EventNid | None] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.member = members.get(self.tx, self.room, self.user)
+        self._member_key = ("m.room.member", names.user_id(self.tx, self.user))
+
+    @property
+    def joined(self) -> bool:
+        """Whether the user is in the room now."""
+        return self.member is not None and self.member.membership is Membership.JOIN
+
+    def _event(self, snapshot: SnapshotNid, key: StateKey) -> Event | None:
+        found = (snapshot, key)
+        if found not in self._states:
+            slot = names.slot_nid(self.tx, key)
+            entries = {} if slot is None else snapshots.lookup(self.tx, snapshot, [slot])
+            self._states[found] = None if slot is None else entries.get(slot)
+        nid = self._states[found]
+        return None if nid is None else events.by_nid(self.tx, nid).event
+
+    def _visibility(self, snapshot: SnapshotNid) -> HistoryVisibility:
+        if snapshot not in self._visibilities:
+            self._visibilities[snapshot] = HistoryVisibility.of(self._event(snapshot, HISTORY))
+        return self._visibilities[snapshot]
+
+    def membership_in(self, snapshot: SnapshotNid) -> str | None:
+        """The user's membership in a state."""
+        return membership_of(self._event(snapshot, self._member_key))
+
+    def membership_at(self, stored: StoredEvent) -> str:
+        """The user's membership at an event: after it, for the user's own membership event."""
+        event = stored.event
+        if (event.type, event.state_key) == self._member_key:
+            return self.membership_in(after(stored)) or "leave"
+        assert stored.snapshot is not None
+        return self.membership_in(SnapshotNid(stored.snapshot)) or "leave"
+
+    def may_see(self, stored: StoredEvent) -> bool:
+        """Whether the user may see an event of the room's timeline."""
+        if stored.room != self.room or stored.status or stored.snapshot is None:
+            return False
+        event = stored.event
+        if event.state_key is None and event.sender in self.ignored:
+            return False
+        before = SnapshotNid(stored.snapshot)
+        visibility = self._visibility(before)
+        if self.joined and visibility in _OPEN_TO_MEMBERS:
+            return True
+        key = (event.type, event.state_key)
+        following = after(stored) if key in (self._member_key, HISTORY) else before
+        standing = Standing(
+            self.membership_in(before),
+            self.membership_in(following),
+            joined_later=self.joined or self._joined_after(stored),
+        )
+        return may_see(visibility, self._visibility(following), (standing,))
+
+    def _joined_after(self, stored: StoredEvent) -> bool:
+        """Whether the user, who is not in the room now, was in it at some time after an event."""
+        if self._last_joined is None:
+            slot = names.slot_nid(self.tx, self._member_key)
+            history = [] if slot is None else rooms.slot_history(self.tx, self.room, slot)
+            self._last_joined = max(
+                (pos for pos, nid in history if nid and self._is_join(nid)), default=-1
+            )
+        return stored.pos is not None and stored.pos <= self._last_joined
+
+    def _is_join(self, nid: EventNid) -> bool:
+        return events.by_nid(self.tx, nid).event.content.get("membership") == "join"

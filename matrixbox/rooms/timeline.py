@@ -1,0 +1,126 @@
+"""Pages of a room's history, single events, and what stands around them.
+
+Matrix v1.19, Client-Server API, "Getting events for a room", "Event context" ([C9.03] to [C9.07]).
+The order is that of arrival; history that was fetched later stands before the event that led to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from attrs import frozen
+
+from matrixbox.core.identifiers import EventId
+from matrixbox.errors import Forbidden, NotFound
+from matrixbox.rooms.reading import Reader
+from matrixbox.rooms.tokens import Place
+from matrixbox.store import events
+from matrixbox.store.caches import StoredEvent
+
+Wanted = Callable[[StoredEvent], bool]
+
+BEGINNING = Place(0, -(2**53))
+MAX_SCANNED = 2_000  # events looked at for one page (T013)
+_BATCH = 100
+
+
+@frozen
+class Page:
+    """Events in the order of travel; ``end`` is None where there is no more."""
+
+    events: tuple[StoredEvent, ...]
+    end: Place | None
+
+
+def page(
+    reader: Reader, start: Place, until: Place | None, limit: int, wanted: Wanted, *, back: bool
+) -> Page:
+    """At most ``limit`` visible events from a place on, towards another.
+
+    Ends early after looking at ``MAX_SCANNED`` events, with an ``end`` that goes on from there.
+    """
+    chosen: list[StoredEvent] = []
+    scanned = 0
+    for stored in (_backwards if back else _forwards)(reader, start, until):
+        scanned += 1
+        if reader.may_see(stored) and wanted(stored):
+            chosen.append(stored)
+        if len(chosen) >= limit or scanned >= MAX_SCANNED:
+            return Page(tuple(chosen), _beyond(stored, back=back))
+    return Page(tuple(chosen), None)
+
+
+def _beyond(stored: StoredEvent, *, back: bool) -> Place:
+    assert stored.pos is not None
+    return Place.before(stored.pos, stored.sub) if back else Place(stored.pos, stored.sub)
+
+
+def _backwards(reader: Reader, start: Place, until: Place | None) -> Iterator[StoredEvent]:
+    limit = until or BEGINNING
+    while True:
+        found = events.before(
+            reader.tx, reader.room, (start.pos, start.sub), (limit.pos, limit.sub), _BATCH
+        )
+        for nid in found:
+            stored = events.by_nid(reader.tx, nid)
+            yield stored
+            start = _beyond(stored, back=True)
+        if len(found) < _BATCH:
+            return
+
+
+def _forwards(reader: Reader, start: Place, until: Place | None) -> Iterator[StoredEvent]:
+    limit = until or Place(2**62, 0)
+    while True:
+        found = events.after(
+            reader.tx, reader.room, (start.pos, start.sub), (limit.pos, limit.sub), _BATCH
+        )
+        for nid in found:
+            stored = events.by_nid(reader.tx, nid)
+            yield stored
+            start = _beyond(stored, back=False)
+        if len(found) < _BATCH:
+            return
+
+
+def event(reader: Reader, event_id: EventId) -> StoredEvent:
+    """One event; NotFound both for a missing and for an invisible one ([C9.06])."""
+    stored = events.by_id(reader.tx, event_id)
+    if stored is None or stored.pos is None or not reader.may_see(stored):
+        raise NotFound("There is no such event, or you may not see it.")
+    return stored
+
+
+@frozen
+class Context:
+    """An event with its neighbours; ``before`` runs backwards."""
+
+    event: StoredEvent
+    before: tuple[StoredEvent, ...]
+    after: tuple[StoredEvent, ...]
+    start: Place
+    end: Place
+
+
+def context(reader: Reader, event_id: EventId, limit: int, wanted: Wanted) -> Context:
+    """The events around one ([C9.05])."""
+    centre = event(reader, event_id)
+    assert centre.pos is not None
+    here = Place(centre.pos, centre.sub)
+    ahead = Place.before(centre.pos, centre.sub)
+    older = page(reader, ahead, None, limit // 2, wanted, back=True) if limit > 1 else Page((), ahead)
+    newer_limit = limit - limit // 2
+    newer = page(reader, here, None, newer_limit, wanted, back=False) if limit else Page((), here)
+    return Context(
+        centre,
+        older.events,
+        newer.events,
+        start=older.end or (_beyond(older.events[-1], back=True) if older.events else ahead),
+        end=newer.end or (_beyond(newer.events[-1], back=False) if newer.events else here),
+    )
+
+
+def require_reader(reader: Reader) -> None:
+    """Raise Forbidden for a user who was never in the room and has nothing to read there."""
+    if reader.member is None or reader.member.forgotten:
+        raise Forbidden("You are not in that room.")

@@ -1,0 +1,78 @@
+"""Who is typing where.  Kept in memory only; ends by itself.
+
+Matrix v1.19, Client-Server API, "Typing Notifications" ([C13.07], T084).
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import trio
+from attrs import define, field
+
+from matrixbox.core.identifiers import UserId
+from matrixbox.store.changes import Doorbell, room_key
+from matrixbox.store.nids import RoomNid
+
+MAX_TIMEOUT_S = 60.0
+
+
+@define(eq=False)
+class Typing:
+    """The typing users of all rooms; each change of a room has a serial number.
+
+    ``serial`` begins at a number that no earlier run of the server has used, so that sync tokens
+    of an earlier run see a change.
+    """
+
+    doorbell: Doorbell
+    serial: int
+    _until: dict[RoomNid, dict[UserId, float]] = field(factory=dict)
+    _changed: dict[RoomNid, int] = field(factory=dict)
+    _ends: list[tuple[float, RoomNid, UserId]] = field(factory=list)
+    _sooner: trio.Event = field(factory=trio.Event)
+
+    def start(self, room: RoomNid, user: UserId, timeout_s: float) -> None:
+        """A user types, for at most ``timeout_s`` seconds unless said again."""
+        until = trio.current_time() + min(timeout_s, MAX_TIMEOUT_S)
+        users = self._until.setdefault(room, {})
+        new = user not in users
+        users[user] = until
+        heapq.heappush(self._ends, (until, room, user))
+        self._sooner.set()
+        if new:
+            self._change(room)
+
+    def stop(self, room: RoomNid, user: UserId) -> None:
+        """A user stopped typing."""
+        users = self._until.get(room)
+        if users and users.pop(user, None) is not None:
+            if not users:
+                del self._until[room]
+            self._change(room)
+
+    def _change(self, room: RoomNid) -> None:
+        self.serial += 1
+        self._changed[room] = self.serial
+        self.doorbell.nudge((room_key(room),))
+
+    def users(self, room: RoomNid) -> list[UserId]:
+        """Who types in a room now."""
+        return list(self._until.get(room, ()))
+
+    def changed_since(self, room: RoomNid, serial: int) -> bool:
+        """Whether the list of a room is another than at that serial number."""
+        return self._changed.get(room, 0) > serial
+
+    async def run(self) -> None:
+        """End what nobody renewed."""
+        while True:
+            now = trio.current_time()
+            while self._ends and self._ends[0][0] <= now:
+                _, room, user = heapq.heappop(self._ends)
+                if self._until.get(room, {}).get(user, now + 1) <= now:
+                    self.stop(room, user)
+            self._sooner = trio.Event()
+            wait = self._ends[0][0] - now if self._ends else float("inf")
+            with trio.move_on_after(wait):
+                await self._sooner.wait()
