@@ -44,7 +44,9 @@ class Citations:
     auth: Sequence[StoredEvent]
 
 
-def build(env: Env, rules: RoomRules, room_id: RoomId | None, draft: Draft, cites: Citations) -> Event:
+def build(
+    env: Env, rules: RoomRules, room_id: RoomId | None, draft: Draft, cites: Citations
+) -> Event:
     """Hash and sign an event.  ``room_id`` is None for a create event that makes its own.
 
     Raises BadJson for content that canonical JSON cannot hold, TooLarge ([A3.05]).

@@ -14,7 +14,7 @@ from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId, UserId
 from matrixbox.core.relations import relation_of
 from matrixbox.core.room_versions import RoomRules
-from matrixbox.rooms import counts, redactions
+from matrixbox.rooms import counts, redactions, stripped
 from matrixbox.rooms.state import after, resolved
 from matrixbox.store import events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
@@ -57,7 +57,9 @@ def store(
         status |= Status.HELD
     slot = None if event.state_key is None else names.add_slot(tx, (event.type, event.state_key))
     changes_state = slot is not None and not status & Status.REJECTED
-    following = snapshots.derive(tx, before, {slot: nid}) if slot is not None and changes_state else before
+    following = (
+        snapshots.derive(tx, before, {slot: nid}) if slot is not None and changes_state else before
+    )
     visible = not status & HIDDEN
     placement = Placement(
         room=room,
@@ -122,8 +124,11 @@ def change_current_state(
 def _change_member(tx: Tx, room: RoomNid, pos: int, user_id: UserId, nid: EventNid) -> None:
     user = names.add_user(tx, user_id)
     if nid:
-        membership = Membership.of(events.by_nid(tx, nid).event.content.get("membership"))
+        event = events.by_nid(tx, nid).event
+        membership = Membership.of(event.content.get("membership"))
         members.put(tx, room, user, membership, nid, pos)
+        if membership in (Membership.INVITE, Membership.KNOCK) and members.is_account(tx, user):
+            stripped.remember(tx, room, user, event)
     else:
         members.remove(tx, room, user)
     tx.changed(users=(user,))

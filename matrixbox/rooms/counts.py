@@ -87,9 +87,7 @@ class RoomCounts:
     def total(self) -> Counts:
         """All together, for clients that do not know threads."""
         every = [self.main, *self.threads.values()]
-        return Counts(
-            sum(one.notifications for one in every), sum(one.highlights for one in every)
-        )
+        return Counts(sum(one.notifications for one in every), sum(one.highlights for one in every))
 
 
 def unread(tx: Tx, user: UserNid, room: RoomNid, now: int) -> RoomCounts:

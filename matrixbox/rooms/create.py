@@ -20,7 +20,6 @@ from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.store import names, rooms
 from matrixbox.store.caches import Session
-from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
 Content = Mapping[str, Json]
@@ -78,9 +77,7 @@ def create_room(tx: Tx, env: Env, who: Session, request: RoomRequest) -> RoomId:
         raise RoomInUse("That alias is taken.")
     try:
         for step in _steps(tx, rules, who, create, request):
-            ingest.send(
-                tx, env, room, Draft(step.type, who.user_id, step.content, step.state_key)
-            )
+            ingest.send(tx, env, room, Draft(step.type, who.user_id, step.content, step.state_key))
         for invitee in request.invites:
             extra: Content = {"is_direct": True} if request.is_direct else {}
             membership.invite(tx, env, who, room, invitee, extra)

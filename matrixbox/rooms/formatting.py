@@ -50,7 +50,7 @@ class Formatter:
         if self.with_room_id:
             room = b',"room_id":' + orjson.dumps(stored.event.room_id)
         return Fragment(
-            b"%b%b,\"unsigned\":%b}" % (stored.client_json, room, encode(self.unsigned(stored)))
+            b'%b%b,"unsigned":%b}' % (stored.client_json, room, encode(self.unsigned(stored)))
         )
 
     def _as_dict(self, stored: StoredEvent, wanted: Filter) -> Mapping[str, Json]:
@@ -110,9 +110,7 @@ class Formatter:
         edit = latest_edit(
             stored.event, (child.event for child in self._visible(children, "m.replace"))
         )
-        references = [
-            child.event.event_id for child in self._visible(children, "m.reference")
-        ]
+        references = [child.event.event_id for child in self._visible(children, "m.reference")]
         return bundle(
             edit=None if edit is None else self._plain(edit.event_id),
             thread=self._thread(children),

@@ -65,13 +65,9 @@ def send(
     state = CurrentState(tx, room)
     prev = [events.by_nid(tx, nid) for nid in head.extremities[-build.MAX_PREV_EVENTS :]]
     auth = [
-        found
-        for key in build.auth_keys(rules, draft)
-        if (found := state.stored(key)) is not None
+        found for key in build.auth_keys(rules, draft) if (found := state.stored(key)) is not None
     ]
-    event = build.build(
-        env, rules, names.room_id(tx, room), draft, build.Citations(prev, auth)
-    )
+    event = build.build(env, rules, names.room_id(tx, room), draft, build.Citations(prev, auth))
     around = Surroundings(
         [stored.event for stored in auth], _was_rejected(auth), state.get(CREATE), state, state
     )
@@ -91,7 +87,9 @@ def send(
     return stored
 
 
-def begin(tx: Tx, env: Env, rules: RoomRules, draft: build.Draft, room_id: RoomId | None) -> RoomNid:
+def begin(
+    tx: Tx, env: Env, rules: RoomRules, draft: build.Draft, room_id: RoomId | None
+) -> RoomNid:
     """Store the create event of a new room of ours; ``room_id`` is None where its hash names it."""
     event = build.build(env, rules, room_id, draft, build.Citations((), ()))
     finding = judge(rules, event, Surroundings((), lambda _: False, None, {}, {}))

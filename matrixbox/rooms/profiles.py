@@ -46,7 +46,9 @@ def remove_field(tx: Tx, user: UserNid, key: str) -> None:
     account_data.remove_profile_field(tx, user, key)
 
 
-async def change(store: Store, env: Env, who: Session, key: str, value: Json, *, keep: bool) -> None:
+async def change(
+    store: Store, env: Env, who: Session, key: str, value: Json, *, keep: bool
+) -> None:
     """Set (or, without ``keep``, remove) a field, and let the user's rooms know of it.
 
     Each room is a transaction of its own, so that a user of many rooms holds up nobody.

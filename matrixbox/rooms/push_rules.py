@@ -84,9 +84,7 @@ def content_of(rules: Ruleset) -> dict[str, Json]:
     return {"global": ruleset_json(rules)}
 
 
-def store(
-    tx: Tx, user: UserNid, own: Ruleset, changes: Mapping[tuple[Kind, str], Change]
-) -> None:
+def store(tx: Tx, user: UserNid, own: Ruleset, changes: Mapping[tuple[Kind, str], Change]) -> None:
     """Keep a user's rules; clients are told through sync."""
     content = encode(content_of(ruleset(names.user_id(tx, user), own, changes)))
     account_data.put(tx, user, Entry(GLOBAL, TYPE, content, tx.position()))

@@ -6,12 +6,15 @@ A Reader is made for one request; what it finds out about states is kept for tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attrs import define, field
 
 from matrixbox.core.events import Event, StateKey, membership_of
+from matrixbox.core.json import decode_stored
 from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms.state import after
-from matrixbox.store import events, members, names, rooms, snapshots
+from matrixbox.store import account_data, events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.members import Membership
 from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid, UserNid
@@ -84,6 +87,8 @@ class Reader:
         if self.joined and visibility in _OPEN_TO_MEMBERS:
             return True
         key = (event.type, event.state_key)
+        if key == self._member_key and membership_of(event) in ("leave", "ban"):
+            return True  # else nobody would see an invitation go
         following = after(stored) if key in (self._member_key, HISTORY) else before
         standing = Standing(
             self.membership_in(before),
@@ -104,3 +109,11 @@ class Reader:
 
     def _is_join(self, nid: EventNid) -> bool:
         return events.by_nid(self.tx, nid).event.content.get("membership") == "join"
+
+
+def ignored_users(tx: Tx, user: UserNid) -> frozenset[str]:
+    """The users whose messages this one does not want to see ([C15.09])."""
+    stored = account_data.get(tx, user, account_data.GLOBAL, "m.ignored_user_list")
+    content = None if stored is None else decode_stored(stored)
+    ignored = content.get("ignored_users") if isinstance(content, Mapping) else None
+    return frozenset(ignored) if isinstance(ignored, Mapping) else frozenset()

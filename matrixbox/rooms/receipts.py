@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId
 from matrixbox.core.json import encode
 from matrixbox.core.relations import relation_of, thread_of
-from matrixbox.core.events import Event
 from matrixbox.errors import Forbidden, InvalidParam, NotFound
 from matrixbox.rooms.env import Env
 from matrixbox.store import account_data, events, members, receipts
@@ -68,7 +68,7 @@ def _check_thread(tx: Tx, stored: StoredEvent, thread: str | None) -> None:
     if thread is None:
         return
     root = thread_root(tx, stored.event)
-    if thread != (MAIN if root is None else root) and thread != stored.event.event_id:
+    if thread not in (MAIN if root is None else root, stored.event.event_id):
         raise InvalidParam("That event is not in that thread.")
 
 
@@ -89,10 +89,7 @@ def _set_receipt(
     pos = tx.position()
     event_id, now = stored.event.event_id, env.clock.now_ms()
     receipts.put(tx, room, Receipt(who.user, kind, thread, event_id, point, now, pos))
-    if kind is Kind.READ:
-        tx.changed(rooms=(room,), users=(who.user,))
-    else:
-        tx.changed(users=(who.user,))
+    tx.changed(rooms=(room,))
 
 
 def _set_fully_read(tx: Tx, who: Session, room: RoomNid, event_id: EventId) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 
-from matrixbox.core.events import CREATE, Event, StateKey
+from matrixbox.core.events import Event, StateKey
 from matrixbox.core.identifiers import EventId
 from matrixbox.core.resolve import resolve
 from matrixbox.store import events, names, rooms, snapshots

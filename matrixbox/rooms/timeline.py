@@ -40,9 +40,8 @@ def page(
     Ends early after looking at ``MAX_SCANNED`` events, with an ``end`` that goes on from there.
     """
     chosen: list[StoredEvent] = []
-    scanned = 0
-    for stored in (_backwards if back else _forwards)(reader, start, until):
-        scanned += 1
+    found = (_backwards if back else _forwards)(reader, start, until)
+    for scanned, stored in enumerate(found, start=1):
         if reader.may_see(stored) and wanted(stored):
             chosen.append(stored)
         if len(chosen) >= limit or scanned >= MAX_SCANNED:
@@ -108,7 +107,9 @@ def context(reader: Reader, event_id: EventId, limit: int, wanted: Wanted) -> Co
     assert centre.pos is not None
     here = Place(centre.pos, centre.sub)
     ahead = Place.before(centre.pos, centre.sub)
-    older = page(reader, ahead, None, limit // 2, wanted, back=True) if limit > 1 else Page((), ahead)
+    older = (
+        page(reader, ahead, None, limit // 2, wanted, back=True) if limit > 1 else Page((), ahead)
+    )
     newer_limit = limit - limit // 2
     newer = page(reader, here, None, newer_limit, wanted, back=False) if limit else Page((), here)
     return Context(

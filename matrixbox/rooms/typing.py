@@ -6,12 +6,13 @@ Matrix v1.19, Client-Server API, "Typing Notifications" ([C13.07], T084).
 from __future__ import annotations
 
 import heapq
+from collections.abc import Set as AbstractSet
 
 import trio
 from attrs import define, field
 
 from matrixbox.core.identifiers import UserId
-from matrixbox.store.changes import Doorbell, room_key
+from matrixbox.store.changes import Doorbell, Key, room_key
 from matrixbox.store.nids import RoomNid
 
 MAX_TIMEOUT_S = 60.0
@@ -63,6 +64,12 @@ class Typing:
     def changed_since(self, room: RoomNid, serial: int) -> bool:
         """Whether the list of a room is another than at that serial number."""
         return self._changed.get(room, 0) > serial
+
+    def any_changed_since(self, keys: AbstractSet[Key], serial: int) -> bool:
+        """Whether the list of one of these rooms is another than at that serial number."""
+        return self.serial > serial and any(
+            changed > serial and room_key(room) in keys for room, changed in self._changed.items()
+        )
 
     async def run(self) -> None:
         """End what nobody renewed."""

@@ -127,9 +127,7 @@ def set_state(tx: Tx, user: UserNid, state: AccountState) -> None:
 # --- devices and tokens
 
 
-def put_device(
-    tx: Tx, user: UserNid, device_id: DeviceId, display_name: str | None
-) -> DeviceNid:
+def put_device(tx: Tx, user: UserNid, device_id: DeviceId, display_name: str | None) -> DeviceNid:
     """The device of that name, made when needed; the display name is for a new one only."""
     found = tx.one(
         "SELECT device_nid FROM device WHERE user_nid = ? AND device_id = ?", user, device_id
@@ -178,9 +176,7 @@ def rename_device(tx: Tx, nid: DeviceNid, display_name: str | None) -> None:
 
 def device_seen(tx: Tx, nid: DeviceNid, seen_ms: int, seen_ip: str) -> None:
     """Note when and from where a device called."""
-    tx.run(
-        "UPDATE device SET seen_ms = ?, seen_ip = ? WHERE device_nid = ?", seen_ms, seen_ip, nid
-    )
+    tx.run("UPDATE device SET seen_ms = ?, seen_ip = ? WHERE device_nid = ?", seen_ms, seen_ip, nid)
 
 
 def remove_device(tx: Tx, nid: DeviceNid) -> None:
@@ -212,8 +208,8 @@ def session(tx: Tx, token_hash: bytes) -> Session | None:
     if found is None:
         row = tx.one(
             "SELECT user_nid, user_id, device_nid, device_id, admin, guest, state"
-            " FROM access_token JOIN user USING (user_nid) JOIN account USING (user_nid)"
-            " JOIN device USING (device_nid) WHERE token_hash = ?",
+            " FROM access_token JOIN device USING (device_nid, user_nid)"
+            " JOIN user USING (user_nid) JOIN account USING (user_nid) WHERE token_hash = ?",
             token_hash,
         )
         if row is None:

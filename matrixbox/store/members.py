@@ -142,6 +142,24 @@ def local_joined(tx: Tx, room: RoomNid) -> list[UserNid]:
     return [UserNid(row[0]) for row in rows]
 
 
+def some(tx: Tx, room: RoomNid, but: UserNid, limit: int) -> list[UserNid]:
+    """The first other users that are joined or invited; failing these, that were ([C8.15])."""
+    rows = tx.run(
+        "SELECT user_nid FROM member WHERE room_nid = ? AND user_nid != ? AND membership <= 2"
+        " ORDER BY pos LIMIT ?",
+        room,
+        but,
+        limit,
+    ) or tx.run(
+        "SELECT user_nid FROM member WHERE room_nid = ? AND user_nid != ? AND membership >= 4"
+        " ORDER BY pos LIMIT ?",
+        room,
+        but,
+        limit,
+    )
+    return [UserNid(row[0]) for row in rows]
+
+
 def is_account(tx: Tx, user: UserNid) -> bool:
     """Whether a user has an account here."""
     return tx.one("SELECT 1 FROM account WHERE user_nid = ?", user) is not None
@@ -164,9 +182,7 @@ def set_stripped(tx: Tx, room: RoomNid, user: UserNid, json: bytes) -> None:
 
 def stripped(tx: Tx, room: RoomNid, user: UserNid) -> bytes | None:
     """What was kept by :func:`set_stripped`."""
-    row = tx.one(
-        "SELECT json FROM stripped_state WHERE room_nid = ? AND user_nid = ?", room, user
-    )
+    row = tx.one("SELECT json FROM stripped_state WHERE room_nid = ? AND user_nid = ?", room, user)
     return None if row is None else bytes(row[0])
 
 

@@ -1,0 +1,243 @@
+"""One answer to `/sync`, put together on one snapshot of the database.
+
+Matrix v1.19, Client-Server API, "Syncing" ([C8.02] to [C8.29]).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define, field, frozen
+
+from matrixbox.core.events import membership_of
+from matrixbox.core.filters import Filter
+from matrixbox.core.json import Json
+from matrixbox.rooms import stripped
+from matrixbox.rooms.formatting import Formatter, Fragment
+from matrixbox.rooms.reading import Reader, ignored_users
+from matrixbox.rooms.tokens import SyncToken
+from matrixbox.rooms.typing import Typing
+from matrixbox.store import account_data, events, members, names, receipts, rooms
+from matrixbox.store.account_data import GLOBAL
+from matrixbox.store.caches import Session
+from matrixbox.store.changes import Doorbell, StreamPos, room_key
+from matrixbox.store.members import Member, Membership
+from matrixbox.store.nids import RoomNid
+from matrixbox.store.transaction import Tx
+from matrixbox.sync import sections
+from matrixbox.sync.sections import Window
+
+Answer = dict[str, Any]
+
+
+@frozen
+class SyncRequest:
+    """What a client asks for."""
+
+    who: Session
+    since: SyncToken | None
+    filter: Filter
+    timeout_s: float = 0.0
+    full_state: bool = False
+    state_after: tuple[str, ...] = ()  # the names under which state_after is wanted
+
+
+def empty_answer(token: SyncToken) -> Answer:
+    return {
+        "next_batch": str(token),
+        "device_one_time_keys_count": {},
+        "device_unused_fallback_key_types": [],
+    }
+
+
+@define(eq=False)
+class _Room:
+    """One room of one answer, while it is put together."""
+
+    tx: Tx
+    request: SyncRequest
+    reader: Reader
+    window: Window
+    whole: bool
+
+    def timeline_and_state(self) -> tuple[Answer, bool]:
+        """The parts about events, and whether there is anything in them."""
+        wanted = self.request.filter.room
+        shown = sections.timeline(self.reader, self.window, wanted.timeline)
+        change = sections.state_change(
+            self.reader,
+            self.window,
+            shown,
+            whole=self.whole,
+            lazy=wanted.state.lazy_load_members,
+        )
+        after = bool(self.request.state_after)
+        state = sections.state_events(self.tx, change, shown, wanted.state, after=after)
+        plain = Formatter(self.reader, self.request.filter, with_room_id=False)
+        bundled = Formatter(
+            self.reader, self.request.filter, with_room_id=False, bundled=shown.limited
+        )
+        answer: Answer = {
+            "timeline": {
+                "events": bundled.all(shown.events),
+                "limited": shown.limited,
+                "prev_batch": str(shown.start),
+            }
+        }
+        for name in self.request.state_after or ("state",):
+            answer[name] = {"events": plain.all(state)}
+        summary = sections.summary(self.reader, change, whole=self.whole)
+        if summary:
+            answer["summary"] = summary
+        return answer, bool(shown.events or state or summary)
+
+
+@define(eq=False)
+class Builder:
+    """One answer while it is put together, on one snapshot."""
+
+    tx: Tx
+    request: SyncRequest
+    since: SyncToken
+    token: SyncToken
+    now_ms: int
+    doorbell: Doorbell
+    typing: Typing
+    ignored: frozenset[str] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.ignored = ignored_users(self.tx, self.request.who.user)
+
+    @property
+    def initial(self) -> bool:
+        """Whether the client knows nothing yet."""
+        return self.since.pos == 0
+
+    def build(self) -> tuple[Answer, bool]:
+        """The answer, and whether it tells anything new."""
+        who = self.request.who
+        entries: dict[RoomNid, list[account_data.Entry]] = defaultdict(list)
+        for entry in account_data.since(self.tx, who.user, self.since.pos, self.token.pos):
+            entries[entry.room].append(entry)
+        answer = empty_answer(self.token)
+        wanted = self.request.filter
+        shown = [e for e in entries[GLOBAL] if wanted.account_data.allows(e.type, None)]
+        if shown:
+            answer["account_data"] = {
+                "events": [sections.account_event(e.type, e.json) for e in shown]
+            }
+        groups: dict[str, dict[str, Answer]] = {}
+        for member in members.rooms_of(self.tx, who.user):
+            room_id = names.room_id(self.tx, member.room)
+            if wanted.room.allows_room(room_id):
+                group, section = self._room(member, entries.get(member.room, []))
+                if section is not None:
+                    groups.setdefault(group, {})[room_id] = section
+        if groups:
+            answer["rooms"] = groups
+        return answer, bool(shown or groups)
+
+    def _room(self, member: Member, entries: list[account_data.Entry]) -> tuple[str, Answer | None]:
+        """The part of the answer that a room belongs to, and what it says of the room."""
+        changed = self.since.pos < member.pos <= self.token.pos
+        if member.pos > self.token.pos:
+            return "", None  # a later answer tells
+        if member.membership is Membership.JOIN:
+            return "join", self._joined(member, entries, changed=changed)
+        if member.membership is Membership.INVITE:
+            return "invite", self._invited(member) if changed else None
+        if member.membership is Membership.KNOCK:
+            state = stripped.read(self.tx, member.room, member.user)
+            return "knock", {"knock_state": {"events": state}} if changed else None
+        if (changed and not self.initial) or (self.initial and self._include_leave):
+            return "leave", self._left(member, entries)
+        return "", None
+
+    @property
+    def _include_leave(self) -> bool:
+        return self.request.filter.room.include_leave
+
+    def _reader(self, room: RoomNid) -> Reader:
+        who = self.request.who
+        return Reader(self.tx, room, who.user, self.now_ms, who.device, self.ignored)
+
+    def _joined(
+        self, member: Member, entries: list[account_data.Entry], *, changed: bool
+    ) -> Answer | None:
+        room = member.room
+        typing = self.typing
+        typing_changed = typing.changed_since(room, self.since.serial)
+        is_new = self.initial or (changed and not self._was_joined(member))
+        whole = is_new or self.request.full_state
+        rung = self.doorbell.has_news(StreamPos(self.since.pos), room_key(room))
+        if not (whole or rung or changed or entries or typing_changed):
+            return None
+        window = Window(0 if is_new else self.since.pos, self.token.pos)
+        parts = _Room(self.tx, self.request, self._reader(room), window, whole)
+        answer, is_news = parts.timeline_and_state()
+        wanted = self.request.filter.room
+        new_receipts = receipts.since(self.tx, room, window.since, window.now)
+        ephemeral: list[Mapping[str, Json]] = []
+        if typing_changed and (typing.users(room) or not is_new):
+            users: Json = list(typing.users(room))
+            ephemeral.append({"type": "m.typing", "content": {"user_ids": users}})
+        receipt = sections.receipt_event(self.tx, member.user, new_receipts)
+        if receipt is not None:
+            ephemeral.append(receipt)
+        if wanted.ephemeral.allows_room(names.room_id(self.tx, room)):
+            ephemeral = sections.only(ephemeral, wanted.ephemeral)
+            answer["ephemeral"] = {"events": ephemeral}
+        if is_new:
+            entries = account_data.of_room(self.tx, member.user, room, window.now)
+        answer["account_data"] = {"events": self._account_events(entries)}
+        own_receipt = any(one.user == member.user for one in new_receipts)
+        if not (whole or is_news or ephemeral or answer["account_data"]["events"] or own_receipt):
+            return None
+        by_thread = wanted.timeline.unread_thread_notifications
+        counts = sections.notification_counts(
+            self.tx, member.user, room, window.now, by_thread=by_thread
+        )
+        return {**answer, **counts}
+
+    def _account_events(self, entries: list[account_data.Entry]) -> list[Fragment]:
+        wanted = self.request.filter.room.account_data
+        return [
+            sections.account_event(entry.type, entry.json)
+            for entry in entries
+            if wanted.allows(entry.type, None)
+        ]
+
+    def _memberships_since(self, member: Member) -> list[str | None]:
+        """The user's memberships that ended after ``since``, oldest first."""
+        slot = names.slot_nid(self.tx, ("m.room.member", self.request.who.user_id))
+        changes = rooms.state_changes(self.tx, member.room, self.since.pos, self.token.pos)
+        return [
+            membership_of(events.by_nid(self.tx, change.old).event) if change.old else None
+            for change in changes
+            if change.slot == slot
+        ]
+
+    def _was_joined(self, member: Member) -> bool:
+        """Whether the user was in the room all the time from ``since`` on."""
+        return all(word == "join" for word in self._memberships_since(member))
+
+    def _invited(self, member: Member) -> Answer | None:
+        state = stripped.read(self.tx, member.room, member.user)
+        inviter = state[-1].get("sender") if state else None
+        if inviter in self.ignored:
+            return None
+        return {"invite_state": {"events": state}}
+
+    def _left(self, member: Member, entries: list[account_data.Entry]) -> Answer | None:
+        """A room that the user is no longer in, up to the leave ([C8.20])."""
+        was_joined = not self.initial and self._memberships_since(member)[:1] == ["join"]
+        window = Window(self.since.pos if was_joined else 0, member.pos)
+        reader = self._reader(member.room)
+        if rooms.head(self.tx, member.room) is None:
+            return {"timeline": {"events": [], "limited": False, "prev_batch": str(self.token)}}
+        parts = _Room(self.tx, self.request, reader, window, whole=not was_joined)
+        answer, _ = parts.timeline_and_state()
+        answer["account_data"] = {"events": self._account_events(entries)}
+        return answer

@@ -1,0 +1,80 @@
+"""`GET /sync`: everything that changed for a user since a token.
+
+Matrix v1.19, Client-Server API, "Syncing" ([C8.01], [C8.05], [C8.30]).  Left out until their
+issues: presence, to-device messages, device lists.
+"""
+
+from __future__ import annotations
+
+import trio
+from attrs import define, field
+
+from matrixbox.core.json import encode
+from matrixbox.rooms.env import Env
+from matrixbox.rooms.tokens import SyncToken
+from matrixbox.rooms.typing import Typing
+from matrixbox.store import members
+from matrixbox.store.caches import Session
+from matrixbox.store.changes import Key, StreamPos, room_key, user_key
+from matrixbox.store.database import Store
+from matrixbox.store.members import Membership
+from matrixbox.store.transaction import Tx
+from matrixbox.sync.building import Answer, Builder, SyncRequest, empty_answer
+
+MAX_TIMEOUT_S = 120.0
+
+
+@define(eq=False)
+class SyncService:
+    """Answers `/sync`."""
+
+    store: Store
+    env: Env
+    typing: Typing
+    stopping: trio.Event = field(factory=trio.Event)
+    _keys: dict[int, tuple[int, frozenset[Key]]] = field(factory=dict)
+
+    async def sync(self, request: SyncRequest) -> bytes:
+        """The answer, as soon as there is something to tell or the time is over."""
+        doorbell = self.store.doorbell
+        deadline = trio.current_time() + min(request.timeout_s, MAX_TIMEOUT_S)
+        since = request.since
+        if since is not None and since.pos > doorbell.position:
+            since = SyncToken(doorbell.position, since.serial)  # of a lost future (T082)
+            deadline = 0.0
+        while True:
+            token = SyncToken(doorbell.position, self.typing.serial)
+            keys = self._listening_keys(request.who, token.pos)
+            if since is None or request.full_state or self._has_news(since, keys):
+                answer, is_news = self.store.read(self._build, request, since, token)
+                if is_news or since is None or request.full_state:
+                    return encode(answer)
+            if trio.current_time() >= deadline or self.stopping.is_set():
+                return encode(empty_answer(token))
+            with trio.move_on_at(deadline):
+                await doorbell.beyond(StreamPos(token.pos), keys)
+
+    def _has_news(self, since: SyncToken, keys: frozenset[Key]) -> bool:
+        return self.store.doorbell.has_news(
+            StreamPos(since.pos), keys
+        ) or self.typing.any_changed_since(keys, since.serial)
+
+    def _listening_keys(self, who: Session, now: int) -> frozenset[Key]:
+        """What rings for a user: the user, and the rooms that the user is in."""
+        mine = user_key(who.user)
+        known = self._keys.get(who.user)
+        if known is None or self.store.doorbell.has_news(StreamPos(known[0]), mine):
+            found = self.store.read(members.rooms_of, who.user)
+            joined = (m.room for m in found if m.membership is Membership.JOIN)
+            known = (now, frozenset([mine, *map(room_key, joined)]))
+            self._keys[who.user] = known
+        return known[1]
+
+    # --- building an answer
+
+    def _build(
+        self, tx: Tx, request: SyncRequest, since: SyncToken | None, token: SyncToken
+    ) -> tuple[Answer, bool]:
+        now_ms = self.env.clock.now_ms()
+        since = since or SyncToken(0, 0)
+        return Builder(tx, request, since, token, now_ms, self.store.doorbell, self.typing).build()
