@@ -93,6 +93,9 @@ def _wild_places(piece: str, text: str, start: int, end: int) -> Iterator[int]:
 
     Bit n of `state` says that the first n + 1 characters of the piece end here.
     """
+    if not piece.strip("?"):
+        yield from range(start, end - len(piece) + 1)
+        return
     masks, anything = _masks(piece)
     complete = 1 << (len(piece) - 1)
     state = 0
