@@ -15,6 +15,7 @@ from matrixbox.core.identifiers import EventId, UserId
 from matrixbox.core.relations import relation_of
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import counts, redactions, stripped
+from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import after, resolved
 from matrixbox.store import events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
@@ -41,6 +42,7 @@ class Candidate:
 
 def store(
     tx: Tx,
+    env: Env,
     candidate: Candidate,
     status: Status,
     before: SnapshotNid,
@@ -77,7 +79,7 @@ def store(
     if event.type == "m.room.create" and visible:
         rooms.set_create(tx, room, nid)
     if not status & (Status.REJECTED | Status.SOFT_FAILED):
-        _move_head(tx, candidate, stored, following, head)
+        _move_head(tx, env, candidate, stored, following, head)
     if visible:
         _relate(tx, stored)
     redactions.apply(tx, candidate.rules, stored)
@@ -86,7 +88,12 @@ def store(
 
 
 def _move_head(
-    tx: Tx, candidate: Candidate, stored: StoredEvent, following: SnapshotNid, head: Head
+    tx: Tx,
+    env: Env,
+    candidate: Candidate,
+    stored: StoredEvent,
+    following: SnapshotNid,
+    head: Head,
 ) -> None:
     """Make the event a forward extremity and bring the current state up to it."""
     cited = {parent.nid for parent in candidate.prev}
@@ -104,25 +111,28 @@ def _move_head(
         slot = names.slot_nid(tx, (event.type, event.state_key))
         assert slot is not None
         old = rooms.current_event(tx, candidate.room, (event.type, event.state_key))
-        change_current_state(tx, candidate.room, stored.nid, {slot: (old or 0, stored.nid)})
+        change_current_state(tx, env, candidate.room, stored.nid, {slot: (old or 0, stored.nid)})
     else:
         changes = snapshots.difference(tx, head.snapshot, current)
-        change_current_state(tx, candidate.room, stored.nid, changes)
+        change_current_state(tx, env, candidate.room, stored.nid, changes)
 
 
 def change_current_state(
-    tx: Tx, room: RoomNid, pos: int, changes: Mapping[SlotNid, tuple[int, int]]
+    tx: Tx, env: Env, room: RoomNid, pos: int, changes: Mapping[SlotNid, tuple[int, int]]
 ) -> None:
     """Apply changes (old event, new event; 0: none) to the current state and to memberships."""
     rooms.change_state(tx, room, pos, ((slot, old, new) for slot, (old, new) in changes.items()))
     for slot, (_, new) in changes.items():
         kind, state_key = names.slot_key(tx, slot)
         if kind == MEMBER:
-            _change_member(tx, room, pos, UserId(state_key), EventNid(new))
+            _change_member(tx, env, room, pos, UserId(state_key), EventNid(new))
 
 
-def _change_member(tx: Tx, room: RoomNid, pos: int, user_id: UserId, nid: EventNid) -> None:
+def _change_member(
+    tx: Tx, env: Env, room: RoomNid, pos: int, user_id: UserId, nid: EventNid
+) -> None:
     user = names.add_user(tx, user_id)
+    membership = None
     if nid:
         event = events.by_nid(tx, nid).event
         membership = Membership.of(event.content.get("membership"))
@@ -131,6 +141,8 @@ def _change_member(tx: Tx, room: RoomNid, pos: int, user_id: UserId, nid: EventN
             stripped.remember(tx, room, user, event)
     else:
         members.remove(tx, room, user)
+    if membership is not Membership.JOIN:
+        tx.after_commit(env.typing.stop, room, user_id)
     tx.changed(users=(user,))
 
 

@@ -7,14 +7,16 @@ from attrs import frozen
 from matrixbox.clock import Clock
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.signing import SigningKey
+from matrixbox.rooms.typing import Typing
 
 
 @frozen
 class Env:
-    """Our name, our key and the clock; made once, in ``serve``."""
+    """Our name, our key, the clock, who types; made once, in ``serve``."""
 
     server_name: ServerName
     key: SigningKey
     clock: Clock
+    typing: Typing
     default_version: str
     publish_by_anyone: bool = True

@@ -76,6 +76,7 @@ def send(
         raise Forbidden(finding.reason)
     stored = commit.store(
         tx,
+        env,
         Candidate(event, room, rules, prev, auth),
         finding.status,
         head.snapshot,
@@ -98,11 +99,11 @@ def begin(
     room = rooms.add(tx, event.room_id, rules.version)
     nowhere = Head((), snapshots.EMPTY)
     candidate = Candidate(event, room, rules, (), ())
-    commit.store(tx, candidate, finding.status, snapshots.EMPTY, nowhere)
+    commit.store(tx, env, candidate, finding.status, snapshots.EMPTY, nowhere)
     return room
 
 
-def receive(tx: Tx, candidate: Candidate) -> StoredEvent:
+def receive(tx: Tx, env: Env, candidate: Candidate) -> StoredEvent:
     """Let in an event whose format, signatures and hash were checked (steps 1 to 3).
 
     All that it cites is stored here.  The verdict is in the result's status; an event that is
@@ -128,7 +129,7 @@ def receive(tx: Tx, candidate: Candidate) -> StoredEvent:
         current,
     )
     finding = judge(candidate.rules, candidate.event, around)
-    return commit.store(tx, candidate, finding.status, before, head)
+    return commit.store(tx, env, candidate, finding.status, before, head)
 
 
 def _was_rejected(auth: Sequence[StoredEvent]) -> Callable[[EventId], bool]:

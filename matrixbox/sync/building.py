@@ -167,39 +167,47 @@ class Builder:
         self, member: Member, entries: list[account_data.Entry], *, changed: bool
     ) -> Answer | None:
         room = member.room
-        typing = self.typing
-        typing_changed = typing.changed_since(room, self.since.serial)
-        is_new = self.initial or (changed and not self._was_joined(member))
-        whole = is_new or self.request.full_state
+        earlier = self._memberships_since(member) if changed and not self.initial else []
+        # Who left and came back knows the room up to `since`, but needs its whole state anew.
+        known = not self.initial and (not earlier or earlier[0] == "join")
+        whole = not known or self.request.full_state or any(word != "join" for word in earlier)
         rung = self.doorbell.has_news(StreamPos(self.since.pos), room_key(room))
+        typing_changed = self.typing.changed_since(room, self.since.serial)
         if not (whole or rung or changed or entries or typing_changed):
             return None
-        window = Window(0 if is_new else self.since.pos, self.token.pos)
+        window = Window(self.since.pos if known else 0, self.token.pos)
         parts = _Room(self.tx, self.request, self._reader(room), window, whole)
         answer, is_news = parts.timeline_and_state()
-        wanted = self.request.filter.room
-        new_receipts = receipts.since(self.tx, room, window.since, window.now)
-        ephemeral: list[Mapping[str, Json]] = []
-        if typing_changed and (typing.users(room) or not is_new):
-            users: Json = list(typing.users(room))
-            ephemeral.append({"type": "m.typing", "content": {"user_ids": users}})
-        receipt = sections.receipt_event(self.tx, member.user, new_receipts)
-        if receipt is not None:
-            ephemeral.append(receipt)
-        if wanted.ephemeral.allows_room(names.room_id(self.tx, room)):
-            ephemeral = sections.only(ephemeral, wanted.ephemeral)
-            answer["ephemeral"] = {"events": ephemeral}
-        if is_new:
+        ephemeral, own_receipt = self._ephemeral(member, window, known=known)
+        if not known:
             entries = account_data.of_room(self.tx, member.user, room, window.now)
-        answer["account_data"] = {"events": self._account_events(entries)}
-        own_receipt = any(one.user == member.user for one in new_receipts)
-        if not (whole or is_news or ephemeral or answer["account_data"]["events"] or own_receipt):
+        shown = self._account_events(entries)
+        if not (whole or is_news or ephemeral or shown or own_receipt):
             return None
-        by_thread = wanted.timeline.unread_thread_notifications
+        by_thread = self.request.filter.room.timeline.unread_thread_notifications
         counts = sections.notification_counts(
             self.tx, member.user, room, window.now, by_thread=by_thread
         )
+        answer["ephemeral"] = {"events": ephemeral}
+        answer["account_data"] = {"events": shown}
         return {**answer, **counts}
+
+    def _ephemeral(
+        self, member: Member, window: Window, *, known: bool
+    ) -> tuple[list[Mapping[str, Json]], bool]:
+        """Typing and receipts, and whether receipts of the user's own are among these."""
+        found: list[Mapping[str, Json]] = []
+        typing: Json = list(self.typing.users(member.room))
+        if self.typing.changed_since(member.room, self.since.serial) if known else typing:
+            found.append({"type": "m.typing", "content": {"user_ids": typing}})
+        new = receipts.since(self.tx, member.room, window.since, window.now)
+        receipt = sections.receipt_event(self.tx, member.user, new)
+        if receipt is not None:
+            found.append(receipt)
+        wanted = self.request.filter.room.ephemeral
+        allowed = wanted.allows_room(names.room_id(self.tx, member.room))
+        own_receipt = any(one.user == member.user for one in new)
+        return sections.only(found, wanted) if allowed else [], own_receipt
 
     def _account_events(self, entries: list[account_data.Entry]) -> list[Fragment]:
         wanted = self.request.filter.room.account_data
@@ -218,10 +226,6 @@ class Builder:
             for change in changes
             if change.slot == slot
         ]
-
-    def _was_joined(self, member: Member) -> bool:
-        """Whether the user was in the room all the time from ``since`` on."""
-        return all(word == "join" for word in self._memberships_since(member))
 
     def _invited(self, member: Member) -> Answer | None:
         state = stripped.read(self.tx, member.room, member.user)

@@ -28,6 +28,7 @@ MEMBER = "m.room.member"
 MAX_TIMELINE = 100
 DEFAULT_TIMELINE = 10
 HEROES = 5
+SUMMARISED = (MEMBER, "m.room.name", "m.room.canonical_alias")
 
 
 @frozen
@@ -112,7 +113,7 @@ class StateChange:
     since: Slots
     start: Slots  # of the timeline
     end: Slots
-    members_changed: bool
+    summary_changed: bool
 
 
 def state_change(
@@ -134,14 +135,14 @@ def state_change(
             start[change.slot] = change.new
         end[change.slot] = change.new
     start = since | start
-    members_changed = any(names.slot_key(tx, slot)[0] == MEMBER for slot in end)
+    summary_changed = any(names.slot_key(tx, slot)[0] in SUMMARISED for slot in end)
     if lazy:
         for slot in _needed_members(reader, shown):
             if slot not in end:
                 nid = _at(tx, room, slot, window.now)
                 start[slot] = end[slot] = nid
                 since[slot] = EventNid(0)
-    return StateChange(since, start, end, members_changed)
+    return StateChange(since, start, end, summary_changed)
 
 
 def _whole_state(reader: Reader, window: Window, shown: Timeline, *, lazy: bool) -> StateChange:
@@ -163,7 +164,7 @@ def _whole_state(reader: Reader, window: Window, shown: Timeline, *, lazy: bool)
         start[change.slot] = change.old
         if change.pos > window.now:
             end[change.slot] = change.old
-    return StateChange({}, start, end, members_changed=True)
+    return StateChange({}, start, end, summary_changed=True)
 
 
 def _at(tx: Tx, room: RoomNid, slot: SlotNid, now: int) -> EventNid:
@@ -218,7 +219,7 @@ def state_events(
 
 def summary(reader: Reader, change: StateChange, *, whole: bool) -> dict[str, Json]:
     """Heroes and member counts; empty when nothing about them changed ([C8.15])."""
-    if not (whole or change.members_changed):
+    if not (whole or change.summary_changed):
         return {}
     tx, room = reader.tx, reader.room
     found: dict[str, Json] = {

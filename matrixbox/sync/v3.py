@@ -12,7 +12,6 @@ from attrs import define, field
 from matrixbox.core.json import encode
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.tokens import SyncToken
-from matrixbox.rooms.typing import Typing
 from matrixbox.store import members
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import Key, StreamPos, room_key, user_key
@@ -30,7 +29,6 @@ class SyncService:
 
     store: Store
     env: Env
-    typing: Typing
     stopping: trio.Event = field(factory=trio.Event)
     _keys: dict[int, tuple[int, frozenset[Key]]] = field(factory=dict)
 
@@ -43,7 +41,7 @@ class SyncService:
             since = SyncToken(doorbell.position, since.serial)  # of a lost future (T082)
             deadline = 0.0
         while True:
-            token = SyncToken(doorbell.position, self.typing.serial)
+            token = SyncToken(doorbell.position, self.env.typing.serial)
             keys = self._listening_keys(request.who, token.pos)
             if since is None or request.full_state or self._has_news(since, keys):
                 answer, is_news = self.store.read(self._build, request, since, token)
@@ -57,7 +55,7 @@ class SyncService:
     def _has_news(self, since: SyncToken, keys: frozenset[Key]) -> bool:
         return self.store.doorbell.has_news(
             StreamPos(since.pos), keys
-        ) or self.typing.any_changed_since(keys, since.serial)
+        ) or self.env.typing.any_changed_since(keys, since.serial)
 
     def _listening_keys(self, who: Session, now: int) -> frozenset[Key]:
         """What rings for a user: the user, and the rooms that the user is in."""
@@ -77,4 +75,6 @@ class SyncService:
     ) -> tuple[Answer, bool]:
         now_ms = self.env.clock.now_ms()
         since = since or SyncToken(0, 0)
-        return Builder(tx, request, since, token, now_ms, self.store.doorbell, self.typing).build()
+        return Builder(
+            tx, request, since, token, now_ms, self.store.doorbell, self.env.typing
+        ).build()

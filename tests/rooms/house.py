@@ -14,6 +14,7 @@ from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId
 from matrixbox.core.signing import SigningKey
 from matrixbox.rooms import create, ingest, membership, sending
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.typing import Typing
 from matrixbox.store import accounts, names
 from matrixbox.store.caches import Session, StoredEvent
 from matrixbox.store.database import Store
@@ -116,8 +117,9 @@ class House:
 async def household() -> AsyncIterator[House]:
     """An empty household."""
     clock = SimulatedClock()
-    env = Env(SERVER, SigningKey("test", bytes(32)), clock, "12")
     store = Store.open(":memory:", runner=Runner.INLINE)
+    typing = Typing(store.doorbell, serial=1)
+    env = Env(SERVER, SigningKey("test", bytes(32)), clock, typing, "12")
     try:
         yield House(store, env)
     finally:
