@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from matrixbox.core.auth import check_auth, select_auth_keys
-from matrixbox.core.events import CREATE, Event, parse_event
+from matrixbox.core.auth import NotAllowed, check_auth, check_auth_events, select_auth_keys
+from matrixbox.core.events import CREATE, Event, StateMap, parse_event
 from matrixbox.core.identifiers import EventId, RoomId
 from matrixbox.core.room_versions import ROOM_VERSIONS
 
@@ -123,15 +123,23 @@ class Room:
 
     # --- questions
 
-    def allows(self, event: Event) -> bool:
-        """Whether the present state allows an event."""
-        from matrixbox.core.auth import NotAllowed
-
+    def verdict(self, event: Event, state: StateMap | None = None) -> str | None:
+        """Why the state (the present one) does not allow an event; None if it does."""
         try:
-            check_auth(self.rules, event, self.state)
-        except NotAllowed:
-            return False
-        return True
+            check_auth(self.rules, event, self.state if state is None else state)
+        except NotAllowed as error:
+            return error.reason
+        return None
+
+    def citations_verdict(
+        self, event: Event, auth_events: Sequence[Event], create: Event | None = None
+    ) -> str | None:
+        """Why the auth events of an event do not do; None if they do."""
+        try:
+            check_auth_events(self.rules, event, auth_events, self.is_rejected, create)
+        except NotAllowed as error:
+            return error.reason
+        return None
 
     def snapshot(self) -> dict[tuple[str, str], EventId]:
         """The present state as state resolution takes it."""
