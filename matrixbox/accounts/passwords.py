@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import argon2
 import attrs
 import trio
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from matrixbox.errors import InvalidParam, LimitExceeded, WeakPassword
 
