@@ -27,7 +27,7 @@ APPLICATION_ID: Final = 0x6D627831
 BASE_VFS: Final = "unix-excl"
 CHECKSUM_VFS: Final = "cksmvfs"
 CHECKSUM_BYTES: Final = 8
-STATEMENTS_CACHED: Final = 512
+STATEMENTS_CACHED: Final = 1_024
 
 _memory_names = itertools.count(1)
 _checksums_over: str | None = None

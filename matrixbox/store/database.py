@@ -46,7 +46,12 @@ from matrixbox.store.writer import Mode, Writer
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-PAGE_SIZE = 2048
+PAGE_SIZE = 1024
+"""Bytes. A commit writes every page that it touches, and the rows of ours are small, so small pages
+spare the card. Handed to the kernel for one message, checkpoints included, in a database of 20,000
+and of 100,000 events: 17.8 and 23.0 KiB with pages of 1,024 bytes, 22.6 and 26.8 with 2,048, 33 and
+37 with 4,096, 64 with 8,192. In processor time, bytes per event and warm reads they differ by less
+than a tenth."""
 
 
 @frozen
@@ -211,7 +216,7 @@ class Store:
         self._long.close()
         self._checkpoint_worker.stop()
         self._worker.stop()
-        self._gate.close()
+        self._gate.close()  # answers the long reads that were just ended
         self._points.connection.close()
         if self._checkpointer is not None:
             self._checkpointer.connection.close()

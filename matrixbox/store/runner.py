@@ -117,8 +117,9 @@ class Gate:
             self._posted.popleft()()
 
     def close(self) -> None:
-        """Stop serving. Called in the Trio thread, once no other thread posts any more."""
+        """Serve what is left, and stop. In the Trio thread, once no other thread posts any more."""
         if self._pump_scope is not None:
+            self.serve()
             self._pump_scope.cancel()  # the pump closes the pipe when it has left it
 
 

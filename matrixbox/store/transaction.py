@@ -85,7 +85,7 @@ class Tx:
         self._started_at = 0 if positions is None else positions.last
         self._keys: set[Key] = set()
         self._after_commit: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._lost = False
+        self._lost: StoreError | None = None
         self.caches = caches
         self.writable = positions is not None
 
@@ -158,10 +158,11 @@ class Tx:
 
     def _failure(self, error: apsw.Error) -> StoreError:
         """Translate, and notice when SQLite itself has rolled the whole transaction back."""
+        translated = translate(error)
         if self.writable and self._connection.get_autocommit():
             # No space, no memory, I/O error: what came next would commit statement by statement.
-            self._lost = True
+            self._lost = translated
             self._cursor = OVER
         if is_fatal(error) or (self.writable and isinstance(error, apsw.ReadOnlyError)):
             self._failures.report(error)
-        return translate(error)
+        return translated

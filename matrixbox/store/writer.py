@@ -110,6 +110,7 @@ class Writer:
         self.running = False  # a transaction function runs in the Trio thread just now
         self.after_each_commit: Callable[[], None] = _nothing
 
+    @trio.lowlevel.enable_ki_protection  # a Ctrl-C must not stop it half way through a group
     async def submit(self, mode: Mode, function: Callable[..., T], args: tuple[Any, ...] = ()) -> T:
         """Run a function and return what it returned, after the sync. Raises what it raised."""
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -196,8 +197,8 @@ class Writer:
         group = self._run_group(mark)
         if group:
             self._hand_over(self._commit_in_worker, group, mark)
-        elif not self.connection.get_autocommit():
-            self._cursor.execute("ROLLBACK")  # every function failed: nothing to make durable
+        else:
+            self._undo("ROLLBACK")  # every function failed: nothing to make durable
 
     def _hand_over(
         self, function: Callable[[], None], group: list[_Job], mark: Mark | None
@@ -219,9 +220,10 @@ class Writer:
                 group.append(job)
             else:
                 job.answer(failure)
-                if group and self.connection.get_autocommit():
+                if group and (self._failures.first or self.connection.get_autocommit()):
+                    # The disk failed, or SQLite gave up the whole transaction by itself.
                     self._positions.rewind(start)
-                    self._lose(group, failure)  # SQLite gave up the whole transaction
+                    self._lose(group, failure)
                     return []
             if time.monotonic() > close_at:
                 break
@@ -251,19 +253,26 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 (it is the caller's, and raised there)
             failure = self._own(error)
             self._positions.rewind(mark)
-            if not self.connection.get_autocommit():
-                if alone:
-                    execute("ROLLBACK")
-                else:
-                    execute("ROLLBACK TO one")
-                    execute("RELEASE one")
+            if alone:
+                self._undo("ROLLBACK")
+            else:
+                self._undo("ROLLBACK TO one", "RELEASE one")
             return failure
         return None
 
+    def _undo(self, *statements: str) -> None:
+        """Roll back what is still open. From the thread that has the connection."""
+        try:
+            if not self.connection.get_autocommit():
+                for statement in statements:
+                    self._cursor.execute(statement)
+        except apsw.Error as error:
+            self._failures.report(error)
+
     def _check_finished(self, tx: Tx, job: _Job) -> None:
         """Refuse to commit what can't be committed, while it is still clear whose fault it is."""
-        if tx._lost:
-            raise StoreFull("the transaction was rolled back for want of space")
+        if tx._lost is not None:
+            raise tx._lost  # the function went on after it
         if self.connection.get_autocommit():
             raise StoreMisuse("a transaction function must not end the transaction")
         if self.connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:
@@ -324,31 +333,26 @@ class Writer:
         if isinstance(error, apsw.Error) and not isinstance(error, expected):
             # Our own BEGIN or COMMIT failed for a reason that should not exist.
             self._failures.report(error)
-        if not self.connection.get_autocommit():
-            try:
-                self._cursor.execute("ROLLBACK")
-            except apsw.Error as worse:
-                self._failures.report(worse)
+        self._undo("ROLLBACK")
 
     # --- afterwards, in the Trio thread
 
     def _finish(self, group: list[_Job], mark: Mark | None, result: Result[None]) -> None:
         self._busy = False
-        if result.error is not None:
-            failure = self._own(result.error)
+        failure = self._failures.first if result.error is None else self._own(result.error)
+        if failure is None:
+            self._announce(group)
+        else:
             if mark is not None:
                 self._positions.rewind(mark)
             self._lose(group, failure)
-        else:
-            self._announce(group)
         self._advance()
 
     def _lose(self, group: list[_Job], failure: BaseException) -> None:
         """The whole group is rolled back."""
         if self._failures.first is not None:
             failure = StoreFailed("the database failed")
-        if group[0].mode is Mode.GROUPED:
-            self._caches.clear()
+        self._caches.clear()
         for job in group:
             job.answer(failure if len(group) == 1 else _copy(failure))
 
