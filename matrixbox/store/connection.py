@@ -83,14 +83,18 @@ def connect(location: Location, role: Role) -> apsw.Connection:
     connection = apsw.Connection(
         location.filename, flags=flags, vfs=location.vfs, statementcachesize=STATEMENTS_CACHED
     )
-    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
-    connection.pragma("trusted_schema", False)
-    connection.pragma("temp_store", "MEMORY")  # never a temporary file: it could fail, or leak
-    connection.pragma("mmap_size", 0)
-    connection.pragma("cache_size", -role.value)
-    if role in (Role.POINT_READER, Role.LONG_READER):
-        connection.pragma("query_only", True)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+        connection.pragma("trusted_schema", False)
+        connection.pragma("temp_store", "MEMORY")  # never a temporary file: it could fail, or leak
+        connection.pragma("mmap_size", 0)
+        connection.pragma("cache_size", -role.value)
+        if role in (Role.POINT_READER, Role.LONG_READER):
+            connection.pragma("query_only", True)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -101,8 +105,9 @@ def open_writer(
 
     Raises StoreInUse, NotOurDatabase, and apsw's errors.
     """
-    connection = connect(location, Role.WRITER)
+    connection: apsw.Connection | None = None
     try:
+        connection = connect(location, Role.WRITER)
         # On an empty file both take effect with the first page; later they change nothing.
         connection.pragma("page_size", page_size)
         if not location.in_memory and connection.pragma("page_count") == 0:
@@ -118,13 +123,12 @@ def open_writer(
         connection.pragma("journal_size_limit", wal_limit_bytes)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.wal_autocheckpoint(0)
-    except apsw.BusyError as error:
-        connection.close()
-        raise StoreInUse("another process has the database open") from error
-    except apsw.NotADBError as error:
-        connection.close()
-        raise NotOurDatabase("the file is not a database") from error
-    except BaseException:
-        connection.close()
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, apsw.BusyError):
+            raise StoreInUse("another process has the database open") from error
+        if isinstance(error, apsw.NotADBError):
+            raise NotOurDatabase("the file is not a database") from error
         raise
     return connection
