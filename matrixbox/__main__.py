@@ -1,0 +1,5 @@
+"""`python -m matrixbox`."""
+
+from matrixbox.cli import run
+
+run()
