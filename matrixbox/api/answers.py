@@ -42,3 +42,8 @@ def json_response(
 ) -> Response:
     """An answer with a JSON body."""
     return Response(status, json.encode(value), JSON_HEADERS + headers)
+
+
+def all_headers(response: Response) -> list[Header]:
+    """The answer's headers with those for browsers; Content-Length comes with the body."""
+    return [*response.headers, *CORS_HEADERS] if response.cors else [*response.headers]
