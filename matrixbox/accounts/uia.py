@@ -107,9 +107,7 @@ class Uia:
         self._sessions[key] = _Session(action, now + LIFETIME_S)
         return key, self._sessions[key]
 
-    def _resume(
-        self, action: Action, key: Json, *, sessionless: bool
-    ) -> tuple[str, _Session]:
+    def _resume(self, action: Action, key: Json, *, sessionless: bool) -> tuple[str, _Session]:
         if key is None and sessionless:
             return self._begin(action)
         if key is None:

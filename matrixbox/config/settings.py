@@ -148,6 +148,13 @@ class Registration:
         "configuration file, which only this machine can reach, is open.",
     )
     guests: bool = _setting(kinds.flag(), False, "Whether guest accounts can be made.")
+    token: str = _setting(
+        kinds.text(),
+        "",
+        "Who knows this word may register an account, however closed registration is otherwise. "
+        "Empty: nobody may.",
+        secret=True,
+    )
     shared_secret: str = _setting(
         kinds.text(),
         "",

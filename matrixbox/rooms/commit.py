@@ -153,6 +153,7 @@ def _relate(tx: Tx, stored: StoredEvent) -> None:
     sender = names.add_user(tx, stored.event.sender)
     events.add_relation(
         tx,
+        stored.room,
         EventId(relation.event_id),
         Relation(stored.nid, relation.rel_type, stored.event.type, sender, relation.key),
     )

@@ -17,6 +17,7 @@ from matrixbox.core.identifiers import (
     server_of,
 )
 from matrixbox.core.json import Json
+from matrixbox.core.visibility import HistoryVisibility
 from matrixbox.errors import BadAlias, Conflict, Forbidden, InvalidParam, NotFound
 from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
@@ -112,6 +113,16 @@ def may_send_state(tx: Tx, who: Session, room: RoomNid, event_type: str) -> bool
         rooms.rules(tx, room), state[CREATE], state.get(("m.room.power_levels", ""))
     )
     return levels.user(who.user_id) >= levels.required_for(event_type, is_state=True)
+
+
+def aliases_for(tx: Tx, who: Session, room: RoomNid) -> Sequence[str]:
+    """The local aliases of a room: for its members, or anybody where all may read."""
+    present = members.get(tx, room, who.user)
+    joined = present is not None and present.membership is Membership.JOIN
+    history = CurrentState(tx, room).get(("m.room.history_visibility", ""))
+    if not joined and HistoryVisibility.of(history) is not HistoryVisibility.WORLD_READABLE:
+        raise Forbidden("You are not in that room.")
+    return rooms.aliases(tx, room)
 
 
 def aliases_of(content: Content) -> list[Json]:

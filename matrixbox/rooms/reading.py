@@ -100,12 +100,20 @@ class Reader:
     def _joined_after(self, stored: StoredEvent) -> bool:
         """Whether the user, who is not in the room now, was in it at some time after an event."""
         if self._last_joined is None:
-            slot = names.slot_nid(self.tx, self._member_key)
-            history = [] if slot is None else rooms.slot_history(self.tx, self.room, slot)
-            self._last_joined = max(
-                (pos for pos, nid in history if nid and self._is_join(nid)), default=-1
-            )
+            self._last_joined = self._find_last_joined()
         return stored.pos is not None and stored.pos <= self._last_joined
+
+    def was_ever_joined(self) -> bool:
+        """Whether the user was in the room at some time."""
+        if self._last_joined is None:
+            self._last_joined = self._find_last_joined()
+        return self._last_joined >= 0
+
+    def _find_last_joined(self) -> int:
+        """The last position at which the user joined; -1: never."""
+        slot = names.slot_nid(self.tx, self._member_key)
+        history = [] if slot is None else rooms.slot_history(self.tx, self.room, slot)
+        return max((pos for pos, nid in history if nid and self._is_join(nid)), default=-1)
 
     def _is_join(self, nid: EventNid) -> bool:
         return events.by_nid(self.tx, nid).event.content.get("membership") == "join"

@@ -121,6 +121,37 @@ def context(reader: Reader, event_id: EventId, limit: int, wanted: Wanted) -> Co
     )
 
 
+def nearest(reader: Reader, ts: int, *, back: bool) -> StoredEvent:
+    """The visible event nearest to a time in one direction ([C9.08]); raises NotFound.
+
+    Arrival mostly follows time, so the place is found by bisection and searched from there.
+    """
+    tx, room = reader.tx, reader.room
+    low, high = 0, tx_end(reader)
+    while low < high:
+        middle = (low + high) // 2
+        nid = events.first_at(tx, room, middle)
+        if nid is not None and events.by_nid(tx, nid).event.origin_server_ts < ts:
+            low = middle + 1
+        else:
+            high = middle
+    start = Place(low, 0)
+    found = _backwards(reader, start, None) if back else _forwards(reader, Place(low - 1, 0), None)
+    for scanned, stored in enumerate(found):
+        there = stored.event.origin_server_ts
+        if (there <= ts if back else there >= ts) and reader.may_see(stored):
+            return stored
+        if scanned >= MAX_SCANNED:
+            break
+    raise NotFound("No event was found there.")
+
+
+def tx_end(reader: Reader) -> int:
+    """A position after the last event of the room."""
+    last = events.newest(reader.tx, reader.room, 2**62)
+    return 0 if last is None else (events.by_nid(reader.tx, last).pos or 0) + 1
+
+
 def require_reader(reader: Reader) -> None:
     """Raise Forbidden for a user who was never in the room and has nothing to read there."""
     if reader.member is None or reader.member.forgotten:

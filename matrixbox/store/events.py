@@ -208,6 +208,17 @@ def after(tx: Tx, room: RoomNid, point: Point, until: Point, limit: int) -> list
     return [EventNid(row[0]) for row in rows]
 
 
+def first_at(tx: Tx, room: RoomNid, pos: int) -> EventNid | None:
+    """The first timeline event at or after a stream position."""
+    row = tx.one(
+        "SELECT nid FROM event WHERE room_nid = ? AND pos IS NOT NULL AND pos >= ?"
+        " ORDER BY pos, sub LIMIT 1",
+        room,
+        pos,
+    )
+    return None if row is None else EventNid(row[0])
+
+
 def newest(tx: Tx, room: RoomNid, until: int) -> EventNid | None:
     """The last timeline event at or before a stream position."""
     row = tx.one(
@@ -233,13 +244,14 @@ class Relation:
     key: str | None
 
 
-def add_relation(tx: Tx, parent: EventId, relation: Relation) -> None:
-    """Record that an event relates to a parent, known here or not."""
+def add_relation(tx: Tx, room: RoomNid, parent: EventId, relation: Relation) -> None:
+    """Record that an event of a room relates to a parent, known here or not."""
     tx.run(
-        "INSERT OR IGNORE INTO relation (parent_id, nid, rel_type, type, sender, key)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO relation (parent_id, nid, room_nid, rel_type, type, sender, key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         parent,
         relation.nid,
+        room,
         relation.rel_type,
         relation.type,
         relation.sender,
@@ -257,6 +269,20 @@ def relations(tx: Tx, parent: EventId) -> list[Relation]:
         Relation(EventNid(nid), rel_type, kind, UserNid(sender), key)
         for nid, rel_type, kind, sender, key in rows
     ]
+
+
+def threads(tx: Tx, room: RoomNid) -> dict[EventId, list[Relation]]:
+    """The replies of each thread of a room, oldest first, by the thread's root."""
+    rows = tx.run(
+        "SELECT parent_id, nid, rel_type, type, sender, key FROM relation"
+        " WHERE room_nid = ? AND rel_type = 'm.thread' ORDER BY nid",
+        room,
+    )
+    found: dict[EventId, list[Relation]] = {}
+    for parent, nid, rel_type, kind, sender, key in rows:
+        relation = Relation(EventNid(nid), rel_type, kind, UserNid(sender), key)
+        found.setdefault(EventId(parent), []).append(relation)
+    return found
 
 
 def annotation_exists(tx: Tx, parent: EventId, sender: UserNid, kind: str, key: str) -> bool:

@@ -6,6 +6,9 @@ issues: presence, to-device messages, device lists.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
 import trio
 from attrs import define, field
 
@@ -22,6 +25,8 @@ from matrixbox.sync.building import Answer, Builder, SyncRequest, empty_answer
 
 MAX_TIMEOUT_S = 120.0
 
+Waiting = Callable[[float], AbstractAsyncContextManager[trio.CancelScope]]
+
 
 @define(eq=False)
 class SyncService:
@@ -29,11 +34,13 @@ class SyncService:
 
     store: Store
     env: Env
-    stopping: trio.Event = field(factory=trio.Event)
     _keys: dict[int, tuple[int, frozenset[Key]]] = field(factory=dict)
 
-    async def sync(self, request: SyncRequest) -> bytes:
-        """The answer, as soon as there is something to tell or the time is over."""
+    async def sync(self, request: SyncRequest, waiting: Waiting) -> bytes:
+        """The answer, as soon as there is something to tell or the time is over.
+
+        ``waiting(seconds)`` is the scope to wait in; it may end early, when the server stops.
+        """
         doorbell = self.store.doorbell
         deadline = trio.current_time() + min(request.timeout_s, MAX_TIMEOUT_S)
         since = request.since
@@ -47,10 +54,13 @@ class SyncService:
                 answer, is_news = self.store.read(self._build, request, since, token)
                 if is_news or since is None or request.full_state:
                     return encode(answer)
-            if trio.current_time() >= deadline or self.stopping.is_set():
+            left_s = deadline - trio.current_time()
+            if left_s <= 0:
                 return encode(empty_answer(token))
-            with trio.move_on_at(deadline):
+            async with waiting(left_s) as scope:
                 await doorbell.beyond(StreamPos(token.pos), keys)
+            if scope.cancelled_caught:
+                deadline = 0.0
 
     def _has_news(self, since: SyncToken, keys: frozenset[Key]) -> bool:
         return self.store.doorbell.has_news(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import trio
 from attrs import define, field
 
 from matrixbox.core.filters import Filter, parse_filter
@@ -19,6 +22,13 @@ from matrixbox.sync.building import SyncRequest
 from matrixbox.sync.v3 import SyncService
 
 Key = tuple[str, str]
+
+
+@asynccontextmanager
+async def waiting(timeout_s: float) -> AsyncIterator[trio.CancelScope]:
+    """Wait at most so long."""
+    with trio.move_on_after(timeout_s) as scope:
+        yield scope
 
 
 @define
@@ -54,7 +64,7 @@ class Client:
         request = SyncRequest(
             self.who, since, self.filter, timeout_s, full_state, self.state_after
         )
-        answer: dict[str, Any] = json.loads(await self.service.sync(request))
+        answer: dict[str, Any] = json.loads(await self.service.sync(request, waiting))
         self._take(answer, self.since)
         self.since = answer["next_batch"]
         return answer

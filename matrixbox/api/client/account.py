@@ -1,0 +1,180 @@
+"""Accounts: registration, who am I, change of password.
+
+Matrix v1.19, Client-Server API, "Account registration and management" ([C4.01] to [C4.11]).
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from matrixbox.accounts import registration, sessions
+from matrixbox.accounts.passwords import check_new_password
+from matrixbox.accounts.throttle import REGISTRATION_ADDRESS
+from matrixbox.accounts.uia import Action, Flow, Stage
+from matrixbox.api import parse
+from matrixbox.api.call import Call
+from matrixbox.api.client.session import identified, local_name, signed_in
+from matrixbox.api.routes import Auth, RouteTable
+from matrixbox.core.identifiers import DeviceId, localpart_of
+from matrixbox.core.json import Json
+from matrixbox.errors import Forbidden, GuestAccessForbidden, MissingParam
+from matrixbox.store import accounts
+from matrixbox.store.caches import Session
+from matrixbox.store.transaction import Tx
+
+routes = RouteTable()
+
+DUMMY, TOKEN, PASSWORD = "m.login.dummy", "m.login.registration_token", "m.login.password"
+CLOSED = "This server makes no accounts for strangers. Ask its household for one."
+
+
+def registration_flows(call: Call) -> list[Flow]:
+    """The ways of registering that the configuration allows."""
+    settings = call.services.settings.registration
+    flows: list[Flow] = []
+    if settings.open:
+        flows.append((DUMMY,))
+    if settings.token:
+        flows.append((TOKEN,))
+    return flows
+
+
+@routes.post("/_matrix/client/v3/register", auth=Auth.NONE)
+async def register(call: Call) -> dict[str, Json]:
+    """Make an account."""
+    body = await call.json()
+    if (call.param("kind") or "user") == "guest":
+        raise GuestAccessForbidden("This server has no guest accounts.")
+    services = call.services
+    flows = registration_flows(call)
+    if not flows:
+        raise Forbidden(CLOSED)
+    localpart = _wanted_localpart(call, body)
+    password = parse.optional_text(body, "password")
+    if password is not None:
+        check_new_password(password)
+    action = Action.of("", "register", body)
+    stages = {DUMMY: _nothing, TOKEN: _token_stage(call)}
+    await services.uia.require(
+        action, body.get("auth"), flows, stages, sessionless=(DUMMY,) in flows
+    )
+    if password is None:
+        raise MissingParam("`password` is missing.")
+    services.throttle.take(REGISTRATION_ADDRESS, call.address)
+    device = None if parse.flag(body, "inhibit_login") else _first_device(body)
+    account, opened = await services.store.write(
+        registration.register,
+        services.env.server_name,
+        localpart or services.store.read(registration.free_localpart),
+        await services.passwords.hash(password),
+        services.env.clock.now_ms(),
+        device,
+    )
+    if opened is None:
+        return {"user_id": account.user_id, "home_server": services.env.server_name}
+    return signed_in(call, opened)
+
+
+def _wanted_localpart(call: Call, body: parse.Body) -> str | None:
+    """The name the client wants, if it is one and free: asked before anything else ([C4.02])."""
+    wanted = parse.optional_text(body, "username")
+    if not wanted:
+        return None
+    localpart = registration.parse_localpart(wanted, call.services.env.server_name)
+    call.services.store.read(registration.require_free, localpart)
+    return localpart
+
+
+def _first_device(body: parse.Body) -> tuple[DeviceId | None, str | None]:
+    device_id = sessions.parse_device_id(parse.optional_text(body, "device_id"))
+    return device_id, parse.optional_text(body, "initial_device_display_name")
+
+
+async def _nothing(auth: parse.Body) -> None:
+    """The dummy stage asks for nothing."""
+
+
+def _token_stage(call: Call) -> Stage:
+    async def check(auth: parse.Body) -> None:
+        call.services.throttle.take(REGISTRATION_ADDRESS, call.address)
+        if not _is_registration_token(call, parse.text(auth, "token")):
+            raise Forbidden("That is not a registration token of this server.")
+
+    return check
+
+
+def _is_registration_token(call: Call, token: str) -> bool:
+    known = call.services.settings.registration.token
+    return bool(known) and hmac.compare_digest(
+        known.encode(), token.encode("utf-8", "surrogatepass")
+    )
+
+
+@routes.get("/_matrix/client/v3/register/available", auth=Auth.NONE)
+async def available(call: Call) -> dict[str, Json]:
+    """Whether a name could be registered (T094: told only where registration is possible)."""
+    if not registration_flows(call):
+        raise Forbidden(CLOSED)
+    wanted = call.param("username")
+    if not wanted:
+        raise MissingParam("`username` is missing.")
+    _wanted_localpart(call, {"username": wanted})
+    return {"available": True}
+
+
+@routes.get("/_matrix/client/v1/register/m.login.registration_token/validity", auth=Auth.NONE)
+async def token_validity(call: Call) -> dict[str, Json]:
+    """Whether a registration token is one ([C3.10])."""
+    if not call.services.settings.registration.token:
+        raise Forbidden(CLOSED)
+    token = call.param("token")
+    if token is None:
+        raise MissingParam("`token` is missing.")
+    call.services.throttle.take(REGISTRATION_ADDRESS, call.address)
+    return {"valid": _is_registration_token(call, token)}
+
+
+@routes.get("/_matrix/client/v3/account/whoami", auth=Auth.USER, guest_ok=True)
+async def whoami(call: Call) -> dict[str, Json]:
+    """Whose token this is."""
+    who = call.requester
+    return {"user_id": who.user_id, "device_id": who.device_id, "is_guest": who.guest}
+
+
+@routes.post("/_matrix/client/v3/account/password", auth=Auth.USER)
+async def change_password(call: Call) -> dict[str, Json]:
+    """Set a new password; the old one is asked for ([C4.08])."""
+    body = await call.json()
+    await require_password(call, body, "account/password")
+    new = parse.text(body, "new_password")
+    check_new_password(new)
+    others = parse.flag(body, "logout_devices", default=True)
+    hashed = await call.services.passwords.hash(new)
+    await call.services.store.write(_set_password, call.requester, hashed, others)
+    return {}
+
+
+def _set_password(tx: Tx, who: Session, hashed: str, log_out_others: bool) -> None:
+    accounts.set_password(tx, who.user, hashed)
+    if log_out_others:
+        sessions.log_out_everywhere(tx, who.user, keep=who)
+
+
+async def require_password(call: Call, body: parse.Body, endpoint: str) -> None:
+    """User-interactive authentication by the caller's own password ([C3.08])."""
+    who, services = call.requester, call.services
+
+    async def check(auth: parse.Body) -> None:
+        if local_name(identified(auth), services.env.server_name) != localpart_of(who.user_id):
+            raise Forbidden("That is another user.")
+        await sessions.check_password(
+            services.store,
+            services.passwords,
+            services.throttle,
+            localpart_of(who.user_id),
+            parse.text(auth, "password"),
+            call.address,
+        )
+
+    action = Action.of(who.user_id, endpoint, body)
+    await services.uia.require(action, body.get("auth"), [(PASSWORD,)], {PASSWORD: check})

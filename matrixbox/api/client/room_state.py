@@ -1,0 +1,125 @@
+"""The state of a room and its members.
+
+Matrix v1.19, Client-Server API, "Getting events for a room", "Sending events to a room" ([C9.06],
+[C9.07], [C10.02]).
+"""
+
+from __future__ import annotations
+
+from matrixbox.api import parse
+from matrixbox.api.answers import JSON_HEADERS, Response
+from matrixbox.api.call import Call
+from matrixbox.api.routes import Auth, RouteTable
+from matrixbox.core.json import Json, encode
+from matrixbox.errors import Forbidden
+from matrixbox.rooms import sending, state_reading
+from matrixbox.rooms.reading import Reader
+from matrixbox.rooms.tokens import Place
+from matrixbox.store import names
+from matrixbox.store.nids import RoomNid
+from matrixbox.store.transaction import Tx
+
+routes = RouteTable()
+
+ROOM = "/_matrix/client/v3/rooms/{room_id}"
+MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
+
+
+def known_room(call: Call) -> RoomNid:
+    """The room of the path.  Of an unknown room nothing is told but that one is not in it."""
+    room_id = parse.room_id(call.path["room_id"])
+    room: RoomNid | None = call.services.store.read(names.room_nid, room_id)
+    if room is None:
+        raise Forbidden("You are not in that room.")
+    return room
+
+
+def reader_of(tx: Tx, call: Call, room: RoomNid) -> Reader:
+    """The caller, looking into a room."""
+    who = call.requester
+    now_ms = call.services.env.clock.now_ms()
+    return Reader(tx, room, who.user, now_ms, who.device)
+
+
+@routes.get(f"{ROOM}/state", auth=Auth.USER, guest_ok=True)
+async def whole_state(call: Call) -> Response:
+    """The current state, or that at the time of leaving."""
+    room = known_room(call)
+
+    def read(tx: Tx) -> bytes:
+        return encode(state_reading.whole(reader_of(tx, call, room)))
+
+    return Response(body=call.services.store.read(read), headers=JSON_HEADERS)
+
+
+async def _get_state(call: Call, state_key: str) -> Response:
+    room = known_room(call)
+    kind = call.path["event_type"]
+    wanted = parse.query_choice(call.param("format"), "format", ("content", "event"))
+
+    def read(tx: Tx) -> bytes:
+        reader = reader_of(tx, call, room)
+        return state_reading.one(reader, (kind, state_key), whole_event=wanted == "event")
+
+    return Response(body=call.services.store.read(read), headers=JSON_HEADERS)
+
+
+@routes.get(f"{ROOM}/state/{{event_type}}/{{state_key}}", auth=Auth.USER, guest_ok=True)
+async def state_with_key(call: Call) -> Response:
+    """One entry of the state."""
+    return await _get_state(call, call.path["state_key"])
+
+
+@routes.get(f"{ROOM}/state/{{event_type}}/?", auth=Auth.USER, guest_ok=True)
+async def state_without_key(call: Call) -> Response:
+    """The entry with the empty key."""
+    return await _get_state(call, "")
+
+
+async def _put_state(call: Call, state_key: str) -> dict[str, Json]:
+    content = await call.json()
+    room = known_room(call)
+    kind = call.path["event_type"]
+    stored = await call.services.write(
+        sending.send_state, call.requester, room, kind, state_key, content
+    )
+    return {"event_id": stored.event.event_id}
+
+
+@routes.put(f"{ROOM}/state/{{event_type}}/{{state_key}}", auth=Auth.USER, guest_ok=True)
+async def put_state_with_key(call: Call) -> dict[str, Json]:
+    """Set one entry of the state."""
+    return await _put_state(call, call.path["state_key"])
+
+
+@routes.put(f"{ROOM}/state/{{event_type}}/?", auth=Auth.USER, guest_ok=True)
+async def put_state_without_key(call: Call) -> dict[str, Json]:
+    """Set the entry with the empty key."""
+    return await _put_state(call, "")
+
+
+@routes.get(f"{ROOM}/members", auth=Auth.USER, guest_ok=True)
+async def members_of_room(call: Call) -> Response:
+    """The membership events, now or at a point, of some kinds or all."""
+    room = known_room(call)
+    wanted = parse.query_choice(call.param("membership"), "membership", MEMBERSHIPS)
+    unwanted = parse.query_choice(call.param("not_membership"), "not_membership", MEMBERSHIPS)
+    at = call.param("at")
+    place = None if at is None else Place.parse(at)
+
+    def read(tx: Tx) -> bytes:
+        reader = reader_of(tx, call, room)
+        return encode({"chunk": state_reading.members_at(reader, place, wanted, unwanted)})
+
+    return Response(body=call.services.store.read(read), headers=JSON_HEADERS)
+
+
+@routes.get(f"{ROOM}/joined_members", auth=Auth.USER)
+async def joined_members(call: Call) -> dict[str, Json]:
+    """Who is in the room, with names and pictures."""
+    room = known_room(call)
+
+    def read(tx: Tx) -> dict[str, Json]:
+        return state_reading.joined(reader_of(tx, call, room))
+
+    return {"joined": call.services.store.read(read)}

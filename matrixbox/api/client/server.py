@@ -1,0 +1,52 @@
+"""What the server is and can do: versions, capabilities, discovery.
+
+Matrix v1.19, Client-Server API, "API versions", "Capabilities negotiation", "Server discovery"
+([C1.08], [C1.09], [C7.01] to [C7.03]).
+"""
+
+from __future__ import annotations
+
+from matrixbox.api.call import Call
+from matrixbox.api.routes import Auth, RouteTable
+from matrixbox.core.json import Json
+from matrixbox.core.room_versions import ROOM_VERSIONS
+
+routes = RouteTable()
+
+VERSIONS = [f"v1.{minor}" for minor in range(1, 20)]
+UNSTABLE: dict[str, Json] = {
+    "org.matrix.msc4222": True,  # state_after
+}
+
+
+@routes.get("/_matrix/client/versions", auth=Auth.NONE)
+async def versions(call: Call) -> dict[str, Json]:
+    """The versions of the specification, and features before their release."""
+    return {"versions": [*VERSIONS], "unstable_features": UNSTABLE}
+
+
+@routes.get("/_matrix/client/v3/capabilities", auth=Auth.USER)
+async def capabilities(call: Call) -> dict[str, Json]:
+    """What this user may do here."""
+    default = call.services.env.default_version
+    return {
+        "capabilities": {
+            "m.change_password": {"enabled": True},
+            "m.room_versions": {
+                "default": default,
+                "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+            },
+            "m.3pid_changes": {"enabled": False},
+            "m.get_login_token": {"enabled": False},
+            "m.profile_fields": {"enabled": True},
+            "m.set_displayname": {"enabled": True},
+            "m.set_avatar_url": {"enabled": True},
+            "m.forget_forced_upon_leave": {"enabled": False},
+        }
+    }
+
+
+@routes.get("/.well-known/matrix/client", auth=Auth.NONE)
+async def well_known(call: Call) -> dict[str, Json]:
+    """Where clients find this server."""
+    return {"m.homeserver": {"base_url": call.services.base_url}}

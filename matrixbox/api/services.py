@@ -1,0 +1,40 @@
+"""What handlers work with: made once in ``serve``, handed to every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from attrs import frozen
+
+from matrixbox.accounts.nonces import Nonces
+from matrixbox.accounts.passwords import Passwords
+from matrixbox.accounts.throttle import Throttle
+from matrixbox.accounts.uia import Uia
+from matrixbox.config import Settings
+from matrixbox.rooms.env import Env
+from matrixbox.store.database import Store
+from matrixbox.store.transaction import Tx
+from matrixbox.sync.v3 import SyncService
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+@frozen
+class Services:
+    """The parts of the server that answer clients."""
+
+    settings: Settings
+    store: Store
+    env: Env
+    passwords: Passwords
+    throttle: Throttle
+    uia: Uia
+    nonces: Nonces
+    sync: SyncService
+    base_url: str
+
+    async def write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
+        """Run a transaction function of ``rooms``, which takes the environment second."""
+        return await self.store.write(function, self.env, *args)

@@ -1,0 +1,158 @@
+"""State and members of a room as one user may read them.
+
+Matrix v1.19, Client-Server API, "Getting events for a room" ([C9.06], [C9.07]): members see what is
+now, who left sees what was then, others nothing unless the room is world-readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from matrixbox.core.events import StateKey, membership_of
+from matrixbox.core.json import Json, encode
+from matrixbox.core.visibility import HistoryVisibility
+from matrixbox.errors import Forbidden, NotFound
+from matrixbox.rooms.formatting import Formatter, Fragment
+from matrixbox.rooms.reading import HISTORY, Reader
+from matrixbox.rooms.state import CurrentState, after
+from matrixbox.rooms.tokens import Place
+from matrixbox.store import events, names, rooms, snapshots
+from matrixbox.store.caches import StoredEvent
+from matrixbox.store.members import Membership
+from matrixbox.store.nids import EventNid, RoomNid, SlotNid, SnapshotNid
+from matrixbox.store.transaction import Tx
+
+MEMBER = "m.room.member"
+NOW = None
+
+
+def _readable(reader: Reader) -> SnapshotNid | None:
+    """The state the user may read: None for the current one.  Raises Forbidden."""
+    member = reader.member
+    if member is not None and member.forgotten:
+        raise Forbidden("You have forgotten that room.")
+    if reader.joined:
+        return NOW
+    tx, room = reader.tx, reader.room
+    if HistoryVisibility.of(CurrentState(tx, room).get(HISTORY)) is (
+        HistoryVisibility.WORLD_READABLE
+    ):
+        return NOW
+    left = member is not None and member.membership in (Membership.LEAVE, Membership.BAN)
+    if not left or member is None or not member.event:
+        raise Forbidden("You are not in that room.")
+    last = events.by_nid(tx, member.event)
+    if not reader.was_ever_joined():
+        raise Forbidden("You were never in that room.")
+    return after(last)
+
+
+def _entries(tx: Tx, room: RoomNid, at: SnapshotNid | None) -> dict[SlotNid, EventNid]:
+    return rooms.current_state(tx, room) if at is None else snapshots.state(tx, at)
+
+
+def whole(reader: Reader) -> list[Fragment]:
+    """All state events."""
+    at = _readable(reader)
+    formatter = Formatter(reader)
+    found = _entries(reader.tx, reader.room, at).values()
+    return formatter.all(events.by_nid(reader.tx, nid) for nid in found)
+
+
+def one(reader: Reader, key: StateKey, *, whole_event: bool) -> bytes:
+    """The content of one entry, or the whole event; raises NotFound."""
+    tx = reader.tx
+    at = _readable(reader)
+    slot = names.slot_nid(tx, key)
+    nid: EventNid | None = None
+    if at is None:
+        nid = rooms.current_event(tx, reader.room, key)
+    elif slot is not None:
+        nid = snapshots.lookup(tx, at, [slot]).get(slot)
+    if nid is None:
+        raise NotFound("The room has no such state.")
+    stored = events.by_nid(tx, nid)
+    if whole_event:
+        return encode(Formatter(reader).event(stored))
+    return encode(stored.event.content)
+
+
+def members_at(
+    reader: Reader, place: Place | None, wanted: str | None, unwanted: str | None
+) -> list[Fragment]:
+    """The membership events at a point; the two conditions combine with "or" ([C9.07])."""
+    at = _readable(reader)
+    found = [
+        stored
+        for stored in _membership_events(reader, at, place)
+        if _is_wanted(membership_of(stored.event), wanted, unwanted)
+    ]
+    return Formatter(reader).all(found)
+
+
+def _is_wanted(membership: str | None, wanted: str | None, unwanted: str | None) -> bool:
+    if wanted is None and unwanted is None:
+        return True
+    return membership == wanted or (unwanted is not None and membership != unwanted)
+
+
+def _membership_events(
+    reader: Reader, at: SnapshotNid | None, place: Place | None
+) -> Iterable[StoredEvent]:
+    tx, room = reader.tx, reader.room
+    if at is not None:
+        found: Iterable[EventNid] = (
+            nid
+            for slot, nid in snapshots.state(tx, at).items()
+            if names.slot_key(tx, slot)[0] == MEMBER
+        )
+    elif place is None:
+        found = rooms.current_of_type(tx, room, MEMBER)
+    else:
+        found = _rolled_back(tx, room, place.pos)
+    return [events.by_nid(tx, nid) for nid in found]
+
+
+def _rolled_back(tx: Tx, room: RoomNid, pos: int) -> list[EventNid]:
+    """The membership events in the current state as it was at a position."""
+    state = rooms.current_state(tx, room)
+    for change in reversed(rooms.state_changes(tx, room, pos, 2**62)):
+        state[change.slot] = change.old
+    return [nid for slot, nid in state.items() if nid and names.slot_key(tx, slot)[0] == MEMBER]
+
+
+def joined(reader: Reader) -> dict[str, Json]:
+    """Names and pictures of those in the room: for those in the room."""
+    if not reader.joined:
+        raise Forbidden("You are not in that room.")
+    tx, room = reader.tx, reader.room
+    shown: dict[str, Json] = {}
+    for nid in rooms.current_of_type(tx, room, MEMBER):
+        event = events.by_nid(tx, nid).event
+        if membership_of(event) == "join" and event.state_key is not None:
+            named = {"display_name": "displayname", "avatar_url": "avatar_url"}
+            content = event.content
+            shown[event.state_key] = {
+                key: content[source]
+                for key, source in named.items()
+                if isinstance(content.get(source), str)
+            }
+    return shown
+
+
+def current_members(reader: Reader, users: Iterable[str]) -> list[Fragment]:
+    """The present membership events of some users, those that have one."""
+    state = CurrentState(reader.tx, reader.room)
+    found = (state.stored((MEMBER, user)) for user in users)
+    return Formatter(reader).all(stored for stored in found if stored is not None)
+
+
+def around(reader: Reader, last: StoredEvent, senders: Collection[str] | None) -> list[Fragment]:
+    """The state after an event, with the memberships of all or only of some users ([C9.05])."""
+    tx = reader.tx
+    shown = []
+    for slot, nid in snapshots.state(tx, after(last)).items():
+        kind, key = names.slot_key(tx, slot)
+        if senders is None or kind != MEMBER or key in senders:
+            shown.append(events.by_nid(tx, nid))
+    return Formatter(reader).all(shown)
