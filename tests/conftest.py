@@ -10,6 +10,11 @@ from tests.reporting import PREFIX, reasons
 ONE_WORKER = ("live", "clients", "crash")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the mark also where pytest-xdist is not installed."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that share a worker")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers, keep each file, and each of the folders above, on one of them."""
     for item in items:
