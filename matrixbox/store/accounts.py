@@ -227,6 +227,12 @@ def session(tx: Tx, token_hash: bytes) -> Session | None:
     return found
 
 
+def is_signed_in(tx: Tx, device_nid: DeviceNid) -> bool:
+    """Whether some token opens a device's session."""
+    row = tx.one("SELECT 1 FROM access_token WHERE device_nid = ? LIMIT 1", device_nid)
+    return row is not None
+
+
 # --- transaction identifiers of clients
 
 

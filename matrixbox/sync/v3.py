@@ -13,9 +13,10 @@ import trio
 from attrs import define, field
 
 from matrixbox.core.json import encode
+from matrixbox.errors import UnknownToken
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.tokens import SyncToken
-from matrixbox.store import members
+from matrixbox.store import accounts, members
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import Key, StreamPos, room_key, user_key
 from matrixbox.store.database import Store
@@ -59,6 +60,8 @@ class SyncService:
                 return encode(empty_answer(token))
             async with waiting(left_s) as scope:
                 await doorbell.beyond(StreamPos(token.pos), keys)
+            if not self.store.read(accounts.is_signed_in, request.who.device):
+                raise UnknownToken  # the device was removed meanwhile (T103)
             if scope.cancelled_caught:
                 deadline = 0.0
 
