@@ -70,7 +70,7 @@ def test_t169_the_unit_s_exposure_is_as_low_as_measured():
     assert exposure(UNIT) <= MOST_EXPOSURE
 
 
-@pytest.mark.parametrize("key", ["SystemCallFilter", "ProtectSystem", "CapabilityBoundingSet"])
+@pytest.mark.parametrize("key", ["SystemCallFilter", "RestrictNamespaces", "CapabilityBoundingSet"])
 def test_a_weaker_unit_would_be_noticed(tmp_path, key):
     weaker = tmp_path / "matrixbox.service"
     lines = UNIT.read_text().splitlines()
