@@ -19,7 +19,7 @@ import apsw
 import apsw.sqlite_extra
 from attrs import frozen
 
-from matrixbox.store.errors import NotOurDatabase, StoreInUse
+from matrixbox.store.errors import NotOurDatabase, StoreInUse, StoreMisuse
 
 APPLICATION_ID: Final = 0x6D627831
 """Marks our files in the SQLite header ("mbx1")."""
@@ -63,15 +63,17 @@ def locate(path: str | os.PathLike[str], base_vfs: str = BASE_VFS) -> Location:
 def _checksums(base_vfs: str) -> str:
     """Put the checksum VFS over `base_vfs` and return its name."""
     global _checksums_over  # noqa: PLW0603 (SQLite's registry of VFSes is global to the process)
-    if _checksums_over != base_vfs:
-        # The extension takes whatever is the default while it is loaded as its base, and makes
-        # itself the default. Files that are open keep the base that they were opened with.
+    if _checksums_over is None:
+        # The extension takes what is the default while it is loaded as its base, and makes itself
+        # the default. It does so once in a process: loading it again changes nothing.
         apsw.set_default_vfs(base_vfs)
         loader = apsw.Connection(":memory:")
         apsw.sqlite_extra.load(loader, "cksumvfs")
         loader.close()
         apsw.set_default_vfs("unix")
         _checksums_over = base_vfs
+    if _checksums_over != base_vfs:
+        raise StoreMisuse(f"in this process, checksums lie over {_checksums_over}")
     return CHECKSUM_VFS
 
 
