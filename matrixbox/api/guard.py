@@ -29,7 +29,7 @@ from matrixbox.core import json
 from matrixbox.observe import log
 
 # TLS encrypts a whole piece before it sends any of it.
-_TLS_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 64 * 1024
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -120,7 +120,8 @@ class Connection:
 
     def cut(self) -> None:
         """End the connection now, whatever it is doing and whatever is shielded."""
-        self._wire.close()
+        # What a slow reader has not taken is not left with the kernel to deliver.
+        self._wire.close(reset=self._patience.phase is Phase.SENDING)
         self._scope.cancel()
 
     # The connection's own task.
@@ -272,23 +273,24 @@ class Connection:
         Shielded: an answer that has been begun is finished, or the connection is cut. The send has
         deadlines of its own.
         """
-        data = b"".join(self._out)
-        self._out.clear()
+        out, self._out = self._out, []
         self._patience.begin_sending()
         try:
             with trio.CancelScope(shield=True):
-                await self._send_pieces(data)
+                if sum(map(len, out)) <= _PIECE_BYTES:
+                    await self._stream.send_all(b"".join(out))
+                else:
+                    await self._send_pieces(out)
         except _GONE:
             await self._end()
         self._patience.end_sending()
 
-    async def _send_pieces(self, data: bytes) -> None:
-        if isinstance(self._stream, Wire) or len(data) <= _TLS_PIECE_BYTES:
-            await self._stream.send_all(data)
-            return
-        with memoryview(data) as view:
-            for start in range(0, len(view), _TLS_PIECE_BYTES):
-                await self._stream.send_all(view[start : start + _TLS_PIECE_BYTES])
+    async def _send_pieces(self, out: list[bytes]) -> None:
+        """Send much without a copy of it: slow readers must not cost memory."""
+        for data in out:
+            with memoryview(data) as view:
+                for start in range(0, len(view), _PIECE_BYTES):
+                    await self._stream.send_all(view[start : start + _PIECE_BYTES])
 
     async def _end(self) -> None:
         """The peer is gone: cancel whatever works for it."""

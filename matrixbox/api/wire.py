@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import socket as stdlib_socket
+import struct
+from contextlib import suppress
 
 import trio
 
@@ -16,6 +18,8 @@ RECEIVE_BYTES = 64 * 1024
 # What the kernel may hold unsent for one connection; without it a peer that does not read costs
 # megabytes of kernel memory, and progress looks better than it is.
 _UNSENT_BYTES = 128 * 1024
+# struct linger: on, for no time.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 # Linux; elsewhere the kernel's own default holds.
 _NOTSENT_LOWAT = getattr(stdlib_socket, "TCP_NOTSENT_LOWAT", None)
 
@@ -88,8 +92,17 @@ class Wire(trio.abc.HalfCloseableStream):
         except OSError as error:
             raise _translated(error) from error
 
-    def close(self) -> None:
-        """Close at once; whoever waits on the socket, shielded or not, gets ClosedResourceError."""
+    def close(self, *, reset: bool = False) -> None:
+        """Close at once; whoever waits on the socket, shielded or not, gets ClosedResourceError.
+
+        With `reset`, what has not been sent is thrown away.
+        """
+        if reset:
+            with suppress(OSError):
+                # The socket may be closed or broken already, which is what is wanted.
+                self._socket.setsockopt(
+                    stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, _RESET_ON_CLOSE
+                )
         self._socket.close()
 
     async def aclose(self) -> None:
