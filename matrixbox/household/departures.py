@@ -16,7 +16,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.store import account_data, accounts, members
 from matrixbox.store.accounts import Account, AccountState
 from matrixbox.store.caches import Session
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import DeviceNid
 from matrixbox.store.transaction import Tx
 

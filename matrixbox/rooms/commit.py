@@ -20,7 +20,7 @@ from matrixbox.rooms.state import after, resolved
 from matrixbox.store import events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Placement, Relation, Status
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, SnapshotNid
 from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx

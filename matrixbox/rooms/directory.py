@@ -25,7 +25,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import members, names, rooms
 from matrixbox.store.caches import Session
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 

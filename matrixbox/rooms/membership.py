@@ -19,7 +19,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import account_data, accounts, members, names, rooms
 from matrixbox.store.caches import Session, StoredEvent
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid, UserNid
 from matrixbox.store.transaction import Tx
 
@@ -36,7 +36,7 @@ def profile_content(tx: Tx, user: UserNid) -> dict[str, Json]:
     }
 
 
-def _current(tx: Tx, room: RoomNid, user_id: UserId) -> members.Member | None:
+def _current(tx: Tx, room: RoomNid, user_id: UserId) -> Member | None:
     user = names.user_nid(tx, user_id)
     return None if user is None else members.get(tx, room, user)
 

@@ -16,7 +16,7 @@ from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms.state import after
 from matrixbox.store import account_data, events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
 
@@ -34,7 +34,7 @@ class Reader:
     now_ms: int
     device: int | None = None
     ignored: frozenset[str] = frozenset()
-    member: members.Member | None = field(init=False)
+    member: Member | None = field(init=False)
     _member_key: StateKey = field(init=False)
     _last_joined: int | None = None
     _visibilities: dict[SnapshotNid, HistoryVisibility] = field(factory=dict)

@@ -16,7 +16,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.store import account_data, events, members, receipts
 from matrixbox.store.account_data import Entry
 from matrixbox.store.caches import Session, StoredEvent
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.receipts import Kind, Receipt
 from matrixbox.store.transaction import Tx
@@ -89,7 +89,7 @@ def _set_receipt(
     pos = tx.position()
     event_id, now = stored.event.event_id, env.clock.now_ms()
     receipts.put(tx, room, Receipt(who.user, kind, thread, event_id, point, now, pos))
-    tx.changed(rooms=(room,))
+    tx.changed(receipts=(room,))
 
 
 def _set_fully_read(tx: Tx, who: Session, room: RoomNid, event_id: EventId) -> None:

@@ -18,7 +18,7 @@ from matrixbox.rooms.state import CurrentState, after
 from matrixbox.rooms.tokens import Place
 from matrixbox.store import events, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import EventNid, RoomNid, SlotNid, SnapshotNid
 from matrixbox.store.transaction import Tx
 

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 
 from matrixbox.core.identifiers import UserId
-from matrixbox.store.changes import Doorbell, Key, room_key
+from matrixbox.store.changes import Doorbell, Key, receipts_key
 from matrixbox.store.nids import RoomNid
 
 MAX_TIMEOUT_S = 60.0
@@ -55,7 +55,7 @@ class Typing:
     def _change(self, room: RoomNid) -> None:
         self.serial += 1
         self._changed[room] = self.serial
-        self.doorbell.nudge((room_key(room),))
+        self.doorbell.nudge((receipts_key(room),))
 
     def users(self, room: RoomNid) -> list[UserId]:
         """Who types in a room now."""
@@ -68,7 +68,8 @@ class Typing:
     def any_changed_since(self, keys: AbstractSet[Key], serial: int) -> bool:
         """Whether the list of one of these rooms is another than at that serial number."""
         return self.serial > serial and any(
-            changed > serial and room_key(room) in keys for room, changed in self._changed.items()
+            changed > serial and receipts_key(room) in keys
+            for room, changed in self._changed.items()
         )
 
     async def run(self) -> None:

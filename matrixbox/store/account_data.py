@@ -98,9 +98,7 @@ def add_filter(tx: Tx, user: UserNid, json: bytes) -> int:
 
 def get_filter(tx: Tx, user: UserNid, filter_id: int) -> bytes | None:
     """A filter of that user."""
-    row = tx.one(
-        "SELECT json FROM filter WHERE user_nid = ? AND filter_id = ?", user, filter_id
-    )
+    row = tx.one("SELECT json FROM filter WHERE user_nid = ? AND filter_id = ?", user, filter_id)
     return None if row is None else bytes(row[0])
 
 

@@ -6,6 +6,7 @@ Everything here can be dropped at any time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrs import define, field, frozen
@@ -14,6 +15,7 @@ from matrixbox.core.events import Event, StateKey
 from matrixbox.core.identifiers import DeviceId, RoomId, UserId
 from matrixbox.core.push_evaluation import CompiledRules
 from matrixbox.core.room_versions import RoomRules
+from matrixbox.store.memberships import Member
 from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, UserNid
 
 if TYPE_CHECKING:
@@ -133,6 +135,7 @@ class Caches:
     event_nids: Lru[str, EventNid] = field(factory=lambda: Lru(12_000))
     room_rules: Lru[RoomNid, RoomRules] = field(factory=lambda: Lru(2_000))
     sessions: Lru[bytes, Session] = field(factory=lambda: Lru(500))
+    rooms_of: Lru[UserNid, Sequence[Member]] = field(factory=lambda: Lru(500))
     joined_counts: Lru[RoomNid, int] = field(factory=lambda: Lru(2_000))
     push_rules: Lru[UserNid, CompiledRules] = field(factory=lambda: Lru(1_000))
     customised: frozenset[UserNid] | None = None  # users with push rules of their own
@@ -149,6 +152,7 @@ class Caches:
             self.event_nids,
             self.room_rules,
             self.sessions,
+            self.rooms_of,
             self.joined_counts,
             self.push_rules,
             self.unread,

@@ -35,6 +35,11 @@ def user_key(user_nid: int) -> Key:
     return user_nid << 1 | 1
 
 
+def receipts_key(room_nid: int) -> Key:
+    """The key of a room's receipts, which listeners need not learn at once (T084)."""
+    return -1 - room_nid
+
+
 @frozen
 class Change:
     """One commit as seen from outside: its highest position and whom it concerns."""
@@ -84,6 +89,20 @@ class Doorbell:
         last = self._last
         wanted = (keys,) if isinstance(keys, int | str) else keys
         return any(last.get(key, since) > since for key in wanted)
+
+    def rung_since(self, since: StreamPos) -> AbstractSet[Key] | None:
+        """The keys that rang beyond `since`; None: that is not remembered, it may be any.
+
+        The newest rings are looked at first, so it costs as much as there is news.
+        """
+        if since < self._forgotten:
+            return None
+        found: set[Key] = set()
+        for key, position in reversed(self._last.items()):
+            if position <= since:
+                break
+            found.add(key)
+        return found
 
     async def beyond(self, since: StreamPos, keys: Key | AbstractSet[Key]) -> StreamPos:
         """Wait until something beyond `since` concerns one of `keys`; return the position.

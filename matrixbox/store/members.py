@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-from attrs import frozen
+from collections.abc import Sequence
 
 from matrixbox.core.identifiers import RoomId, UserId
 from matrixbox.store import names
+from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import EventNid, RoomNid, UserNid
 from matrixbox.store.transaction import Tx
-
-
-class Membership(IntEnum):
-    """The value of ``content.membership``, as stored."""
-
-    JOIN = 1
-    INVITE = 2
-    KNOCK = 3
-    LEAVE = 4
-    BAN = 5
-
-    @property
-    def word(self) -> str:
-        """As the specification writes it."""
-        return self.name.lower()
-
-    @classmethod
-    def of(cls, word: object) -> Membership:
-        """The stored value of an accepted event's membership."""
-        return cls[word.upper()] if isinstance(word, str) else cls.LEAVE
-
-
-@frozen
-class Member:
-    """One user's membership in one room."""
-
-    room: RoomNid
-    user: UserNid
-    membership: Membership
-    event: EventNid  # 0: not in the room's graph here
-    pos: int
-    forgotten: bool
 
 
 def put(
@@ -61,12 +28,14 @@ def put(
         user,
     )
     tx.after_commit(tx.caches.joined_counts.drop, room)
+    tx.after_commit(tx.caches.rooms_of.drop, user)
 
 
 def remove(tx: Tx, room: RoomNid, user: UserNid) -> None:
     """Take a membership out: state resolution left none."""
     tx.run("DELETE FROM member WHERE room_nid = ? AND user_nid = ?", room, user)
     tx.after_commit(tx.caches.joined_counts.drop, room)
+    tx.after_commit(tx.caches.rooms_of.drop, user)
 
 
 def get(tx: Tx, room: RoomNid, user: UserNid) -> Member | None:
@@ -82,17 +51,23 @@ def get(tx: Tx, room: RoomNid, user: UserNid) -> Member | None:
     return Member(room, user, Membership(row[0]), EventNid(row[1]), row[2], bool(row[3]))
 
 
-def rooms_of(tx: Tx, user: UserNid) -> list[Member]:
+def rooms_of(tx: Tx, user: UserNid) -> Sequence[Member]:
     """Every membership of a user, forgotten rooms left out."""
+    known = tx.caches.rooms_of.get(user)
+    if known is not None and not tx.writable:
+        return known
     rows = tx.run(
         "SELECT room_nid, membership, event_nid, pos FROM member"
         " WHERE user_nid = ? AND NOT forgotten",
         user,
     )
-    return [
+    found = [
         Member(RoomNid(room), user, Membership(membership), EventNid(event), pos, forgotten=False)
         for room, membership, event, pos in rows
     ]
+    if not tx.writable:
+        tx.caches.rooms_of.put(user, found)
+    return found
 
 
 def joined_rooms(tx: Tx, user: UserNid) -> list[RoomId]:
@@ -168,6 +143,7 @@ def is_account(tx: Tx, user: UserNid) -> bool:
 def forget(tx: Tx, room: RoomNid, user: UserNid) -> None:
     """Hide a room that the user has left."""
     tx.run("UPDATE member SET forgotten = 1 WHERE room_nid = ? AND user_nid = ?", room, user)
+    tx.after_commit(tx.caches.rooms_of.drop, user)
 
 
 def set_stripped(tx: Tx, room: RoomNid, user: UserNid, json: bytes) -> None:

@@ -116,12 +116,15 @@ CREATE TABLE held_redaction (
 CREATE TABLE relation (
     parent_id TEXT NOT NULL,
     nid       INTEGER NOT NULL,               -- the event that relates to it
+    room_nid  INTEGER NOT NULL,
     rel_type  TEXT NOT NULL,
     type      TEXT NOT NULL,
     sender    INTEGER NOT NULL,               -- user_nid
     key       TEXT,                           -- of an annotation
     PRIMARY KEY (parent_id, nid)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX relation_thread ON relation (room_nid, nid) WHERE rel_type = 'm.thread';
 
 CREATE TABLE alias (
     alias    TEXT PRIMARY KEY,

@@ -113,9 +113,7 @@ def derive(tx: Tx, base: SnapshotNid, changes: Mapping[SlotNid, EventNid]) -> Sn
 
 def _insert(tx: Tx, base: int | None, level: int, entries: State) -> SnapshotNid:
     packed = pack(entries)
-    tx.run(
-        "INSERT INTO snapshot (base_nid, level, entries) VALUES (?, ?, ?)", base, level, packed
-    )
+    tx.run("INSERT INTO snapshot (base_nid, level, entries) VALUES (?, ?, ?)", base, level, packed)
     return SnapshotNid(tx.last_rowid)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from attrs import define, field, frozen
@@ -22,8 +23,8 @@ from matrixbox.rooms.typing import Typing
 from matrixbox.store import account_data, events, members, names, receipts, rooms
 from matrixbox.store.account_data import GLOBAL
 from matrixbox.store.caches import Session
-from matrixbox.store.changes import Doorbell, StreamPos, room_key
-from matrixbox.store.members import Member, Membership
+from matrixbox.store.changes import Doorbell, Key, StreamPos, receipts_key, room_key
+from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 from matrixbox.sync import sections
@@ -106,9 +107,11 @@ class Builder:
     doorbell: Doorbell
     typing: Typing
     ignored: frozenset[str] = field(init=False)
+    rung: AbstractSet[Key] | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.ignored = ignored_users(self.tx, self.request.who.user)
+        self.rung = self.doorbell.rung_since(StreamPos(self.since.pos))
 
     @property
     def initial(self) -> bool:
@@ -130,6 +133,8 @@ class Builder:
             }
         groups: dict[str, dict[str, Answer]] = {}
         for member in members.rooms_of(self.tx, who.user):
+            if self._is_quiet(member) and member.room not in entries:
+                continue
             room_id = names.room_id(self.tx, member.room)
             if wanted.room.allows_room(room_id):
                 group, section = self._room(member, entries.get(member.room, []))
@@ -138,6 +143,20 @@ class Builder:
         if groups:
             answer["rooms"] = groups
         return answer, bool(shown or groups)
+
+    def _is_quiet(self, member: Member) -> bool:
+        """Whether nothing can be new about a room that the client knows."""
+        if member.pos > self.since.pos or self.initial or self.request.full_state:
+            return False
+        if member.membership is not Membership.JOIN:
+            return True
+        rung, room = self.rung, member.room
+        return (
+            rung is not None
+            and room_key(room) not in rung
+            and receipts_key(room) not in rung
+            and not self.typing.changed_since(room, self.since.serial)
+        )
 
     def _room(self, member: Member, entries: list[account_data.Entry]) -> tuple[str, Answer | None]:
         """The part of the answer that a room belongs to, and what it says of the room."""
@@ -171,10 +190,6 @@ class Builder:
         # Who left and came back knows the room up to `since`, but needs its whole state anew.
         known = not self.initial and (not earlier or earlier[0] == "join")
         whole = not known or self.request.full_state or any(word != "join" for word in earlier)
-        rung = self.doorbell.has_news(StreamPos(self.since.pos), room_key(room))
-        typing_changed = self.typing.changed_since(room, self.since.serial)
-        if not (whole or rung or changed or entries or typing_changed):
-            return None
         window = Window(self.since.pos if known else 0, self.token.pos)
         parts = _Room(self.tx, self.request, self._reader(room), window, whole)
         answer, is_news = parts.timeline_and_state()

@@ -19,7 +19,7 @@ from matrixbox.rooms.timeline import MAX_SCANNED
 from matrixbox.rooms.tokens import Place
 from matrixbox.store import events, members, names, rooms
 from matrixbox.store.caches import StoredEvent
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import EventNid, RoomNid, SlotNid, UserNid
 from matrixbox.store.receipts import Kind, Receipt
 from matrixbox.store.transaction import Tx

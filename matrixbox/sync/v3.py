@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from matrixbox.core.json import encode
 from matrixbox.errors import UnknownToken
@@ -18,15 +18,26 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.tokens import SyncToken
 from matrixbox.store import accounts, members
 from matrixbox.store.caches import Session
-from matrixbox.store.changes import Key, StreamPos, room_key, user_key
+from matrixbox.store.changes import Key, StreamPos, receipts_key, room_key, user_key
 from matrixbox.store.database import Store
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 from matrixbox.store.transaction import Tx
 from matrixbox.sync.building import Answer, Builder, SyncRequest, empty_answer
 
 MAX_TIMEOUT_S = 120.0
+COALESCE_S = 0.05
+"""How long news that nobody waits for, receipts and typing, waits for company (T084)."""
 
 Waiting = Callable[[float], AbstractAsyncContextManager[trio.CancelScope]]
+
+
+@frozen
+class Keys:
+    """What a user listens to, found out at a stream position."""
+
+    since: int
+    urgent: frozenset[Key]
+    all: frozenset[Key]
 
 
 @define(eq=False)
@@ -35,7 +46,7 @@ class SyncService:
 
     store: Store
     env: Env
-    _keys: dict[int, tuple[int, frozenset[Key]]] = field(factory=dict)
+    _keys: dict[int, Keys] = field(factory=dict)
 
     async def sync(self, request: SyncRequest, waiting: Waiting) -> bytes:
         """The answer, as soon as there is something to tell or the time is over.
@@ -51,7 +62,7 @@ class SyncService:
         while True:
             token = SyncToken(doorbell.position, self.env.typing.serial)
             keys = self._listening_keys(request.who, token.pos)
-            if since is None or request.full_state or self._has_news(since, keys):
+            if since is None or request.full_state or self._has_news(since, keys.all):
                 answer, is_news = self.store.read(self._build, request, since, token)
                 if is_news or since is None or request.full_state:
                     return encode(answer)
@@ -59,7 +70,11 @@ class SyncService:
             if left_s <= 0:
                 return encode(empty_answer(token))
             async with waiting(left_s) as scope:
-                await doorbell.beyond(StreamPos(token.pos), keys)
+                await doorbell.beyond(StreamPos(token.pos), keys.all)
+                if not doorbell.has_news(StreamPos(token.pos), keys.urgent):
+                    # A receipt, or somebody types: what is said meanwhile comes along.
+                    with trio.move_on_after(COALESCE_S):
+                        await doorbell.beyond(StreamPos(token.pos), keys.urgent)
             if not self.store.read(accounts.is_signed_in, request.who.device):
                 raise UnknownToken  # the device was removed meanwhile (T103)
             if scope.cancelled_caught:
@@ -70,16 +85,17 @@ class SyncService:
             StreamPos(since.pos), keys
         ) or self.env.typing.any_changed_since(keys, since.serial)
 
-    def _listening_keys(self, who: Session, now: int) -> frozenset[Key]:
+    def _listening_keys(self, who: Session, now: int) -> Keys:
         """What rings for a user: the user, and the rooms that the user is in."""
         mine = user_key(who.user)
         known = self._keys.get(who.user)
-        if known is None or self.store.doorbell.has_news(StreamPos(known[0]), mine):
+        if known is None or self.store.doorbell.has_news(StreamPos(known.since), mine):
             found = self.store.read(members.rooms_of, who.user)
-            joined = (m.room for m in found if m.membership is Membership.JOIN)
-            known = (now, frozenset([mine, *map(room_key, joined)]))
+            joined = [m.room for m in found if m.membership is Membership.JOIN]
+            urgent = frozenset([mine, *map(room_key, joined)])
+            known = Keys(now, urgent, urgent.union(map(receipts_key, joined)))
             self._keys[who.user] = known
-        return known[1]
+        return known
 
     # --- building an answer
 

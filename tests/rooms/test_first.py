@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
+from matrixbox.core.json import encode
 from matrixbox.errors import Forbidden
 from matrixbox.rooms.formatting import Formatter
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.timeline import page
 from matrixbox.rooms.tokens import Place
-from matrixbox.core.json import encode
 from tests.rooms.house import household
 
 

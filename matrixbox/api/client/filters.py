@@ -5,6 +5,8 @@ Matrix v1.19, Client-Server API, "Filtering" ([C8.08] to [C8.11]).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
@@ -76,7 +78,13 @@ def named_or_inline(call: Call, given: str | None) -> Filter:
         return Filter()
     try:
         if given.startswith("{"):
-            return parse_filter(decode(given.encode(), CLIENT))
-        return parse_filter(decode_stored(stored_filter(call, given)))
+            return _read(given.encode())
+        return _read(stored_filter(call, given))
     except (InvalidFilter, JsonError) as error:
         raise InvalidParam(f"`filter`: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _read(json: bytes) -> Filter:
+    """A filter from its JSON; the same few are read at each sync."""
+    return parse_filter(decode(json, CLIENT))

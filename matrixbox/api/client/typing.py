@@ -13,7 +13,7 @@ from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.errors import Forbidden, MissingParam
 from matrixbox.store import members
-from matrixbox.store.members import Membership
+from matrixbox.store.memberships import Membership
 
 routes = RouteTable()
 
