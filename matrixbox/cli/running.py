@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib import import_module
 
+from matrixbox import serve as server
 from matrixbox.cli.common import settings_of, tell
 from matrixbox.config import EXIT_CONFIG, Settings
 from matrixbox.datafolder import EXIT_UNUSABLE, FolderError
+from matrixbox.household.checking import EXIT_DATABASE, EXIT_LISTENER
 from matrixbox.keyfile import EXIT_KEY, KeyFileError
 from matrixbox.observe import log
+from matrixbox.store.errors import StoreError
+from matrixbox.tasks import one_error
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -33,17 +36,35 @@ def serve(options: argparse.Namespace) -> int:
     except OSError as error:
         tell(f"The log file {settings.log.file} cannot be written: {error.strerror}")
         return EXIT_UNUSABLE
-    server = import_module("matrixbox.serve")
+    return _run(settings)
+
+
+def _run(settings: Settings) -> int:
+    """The server itself; what keeps it from starting becomes one line and an exit code."""
+    is_ready = False
+
+    def ready() -> None:
+        nonlocal is_ready
+        is_ready = True
+        print(welcome(settings), flush=True)
+
     try:
-        code = server.main(settings, lambda: print(welcome(settings), flush=True))
+        with one_error():
+            return server.main(settings, ready)
     except FolderError as error:
         tell(str(error))
         return error.exit_code
     except KeyFileError as error:
         tell(str(error))
         return EXIT_KEY
-    assert isinstance(code, int)
-    return code
+    except (StoreError, OSError) as error:
+        if is_ready:
+            raise  # not about starting: a bug, to be seen whole
+        if isinstance(error, StoreError):
+            tell(f"The database in {settings.server.data_dir} cannot be used: {error}")
+            return EXIT_DATABASE
+        tell(f"The server cannot start: {error.strerror or error}. `matrixbox check` tells more.")
+        return EXIT_LISTENER
 
 
 def welcome(settings: Settings) -> str:

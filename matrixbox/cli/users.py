@@ -7,7 +7,6 @@ import getpass
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import import_module
 
 import trio
 
@@ -17,10 +16,9 @@ from matrixbox.core.json import Json
 from matrixbox.datafolder import DataFolder, FolderError
 from matrixbox.errors import MatrixError
 from matrixbox.household import control
+from matrixbox.household.checking import EXIT_DATABASE
 from matrixbox.keyfile import EXIT_KEY, KeyFileError
 from matrixbox.store.errors import StoreError
-
-EXIT_DATABASE = 65
 
 
 def add(options: argparse.Namespace) -> int:
@@ -86,10 +84,11 @@ def _call(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
 
 
 def _call_here(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
+    from matrixbox import serve  # noqa: PLC0415 - the whole server, needed only in this case
+
     async def run() -> Json:
-        async with import_module("matrixbox.serve").open_users(settings) as users:
-            result: Json = await users.functions()[name](arguments)
-            return result
+        async with serve.open_users(settings) as users:
+            return await users.functions()[name](arguments)
 
     try:
         return trio.run(run)

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from matrixbox.config import Address, Settings
-from matrixbox.core.identifiers import KeyId
 from matrixbox.datafolder import EXIT_UNUSABLE, DataFolder, FolderError, is_in_use
 from matrixbox.keyfile import EXIT_KEY, KeyFileError, read_key
-from matrixbox.store import identity, inspection
+from matrixbox.store import inspection, meta
 
 EXIT_DATABASE = 65
 """EX_DATAERR of sysexits: the database is damaged or not ours."""
@@ -80,15 +79,13 @@ def _space(folder: DataFolder) -> Finding:
 
 
 def _key_and_database(folder: DataFolder, name: str, *, running: bool) -> Iterator[Finding]:
-    known: dict[KeyId, str] | None = None
-    if not running:
-        known = inspection.read(folder.database, identity.signing_keys)
-    yield _key(folder, known or {})
+    known = None if running else inspection.read(folder.database, meta.get_text, "key_id")
+    yield _key(folder, known)
     if running:
         yield Finding("database", "in use by the running server; not looked at")
         return
     found = inspection.inspect(folder.database)
-    owner = inspection.read(folder.database, identity.server_name)
+    owner = inspection.read(folder.database, meta.get_text, "server_name")
     if found.problems:
         yield Finding("database", "; ".join(found.problems), EXIT_DATABASE)
     elif owner not in (None, name):
@@ -102,18 +99,18 @@ def _key_and_database(folder: DataFolder, name: str, *, running: bool) -> Iterat
         yield Finding("database", "in order")
 
 
-def _key(folder: DataFolder, known: dict[KeyId, str]) -> Finding:
+def _key(folder: DataFolder, known: str | None) -> Finding:
     part = "signing key"
     try:
         key = read_key(folder.signing_key)
     except FileNotFoundError:
-        if known:
+        if known is not None:
             text = f"{folder.signing_key} is missing: put it back from a backup"
             return Finding(part, text, EXIT_KEY)
         return Finding(part, "none yet; the first start makes it")
     except KeyFileError as error:
         return Finding(part, str(error), EXIT_KEY)
-    if known and key.key_id not in known:
+    if known not in (None, key.key_id):
         text = f"{folder.signing_key} holds {key.key_id}, which this database does not know"
         return Finding(part, text, EXIT_KEY)
     return Finding(part, key.key_id)

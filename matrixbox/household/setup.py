@@ -1,4 +1,4 @@
-"""Setting a server up: `matrixbox init`, and what every start needs of its identity.
+"""Setting a server up: `matrixbox init`.
 
 A new server is one folder: the configuration file, and the data folder with the signing key.
 Nothing that exists is overwritten.
@@ -13,11 +13,8 @@ from attrs import frozen
 
 from matrixbox.config.example import minimal
 from matrixbox.core.identifiers import InvalidIdentifier, ServerName, parse_server_name
-from matrixbox.core.signing import SigningKey
 from matrixbox.datafolder import DataFolder, FolderError, make_private
-from matrixbox.keyfile import KeyFileError, make_key, open_key
-from matrixbox.store import identity
-from matrixbox.store.database import Store
+from matrixbox.keyfile import KeyFileError, make_key
 
 _INTRODUCTION = """\
 # Configuration of matrixbox for {name}.
@@ -88,21 +85,3 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(descriptor)
-
-
-async def open_identity(store: Store, folder: DataFolder, name: ServerName) -> SigningKey:
-    """The signing key for this start, checked against what the database has been used with.
-
-    Raises KeyFileError: the name must be the one that the database knows, and a key that it knows
-    is never replaced (T051).
-    """
-    known_name = store.read(identity.server_name)
-    if known_name is not None and known_name != name:
-        raise KeyFileError(
-            f"This data folder belongs to the server {known_name}, but the configuration says "
-            f"{name}. A server's name cannot be changed: set server.name back, or use another "
-            "data folder."
-        )
-    key = open_key(folder.signing_key, store.read(identity.signing_keys))
-    await store.write(identity.remember, name, key.key_id, key.verify_key_base64)
-    return key

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import apsw
 from attrs import frozen
@@ -22,6 +22,7 @@ from matrixbox.store.readers import PointReader
 from matrixbox.store.transaction import Tx
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 @frozen
@@ -57,7 +58,7 @@ def _problems(connection: apsw.Connection, newest: int) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in rows if row[0] != "ok")
 
 
-def read(path: Path, function: Callable[[Tx], T]) -> T | None:
+def read(path: Path, function: Callable[[Tx, *Args], T], *args: *Args) -> T | None:
     """Run a reading function on a file that is not open; None when it cannot be read."""
     try:
         connection = connect(locate(path), Role.POINT_READER)
@@ -65,7 +66,7 @@ def read(path: Path, function: Callable[[Tx], T]) -> T | None:
         return None
     reader = PointReader(connection, Failures(lambda error: None), Caches())
     try:
-        return reader.read(function)
+        return reader.read(function, *args)
     except (StoreError, apsw.Error):
         return None
     finally:

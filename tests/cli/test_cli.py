@@ -7,26 +7,21 @@ import os
 import socket
 import subprocess
 import sys
-import types
-from contextlib import asynccontextmanager
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from matrixbox import cli
-from matrixbox.accounts.passwords import Passwords
+from matrixbox import cli, serve
 from matrixbox.cli.running import welcome
-from matrixbox.clock import SystemClock
 from matrixbox.config import load
-from matrixbox.core.identifiers import ServerName
 from matrixbox.datafolder import DataFolder, FolderInUse
 from matrixbox.household import control
-from matrixbox.household.setup import open_identity
-from matrixbox.household.users import Users
-from matrixbox.keyfile import KeyFileError, read_key
-from matrixbox.store import accounts, identity
-from matrixbox.store.accounts import AccountState
+from matrixbox.keyfile import KeyFileError, open_key, read_key
+from matrixbox.store import meta
 from matrixbox.store.database import Store
 
 
@@ -39,6 +34,7 @@ def home(tmp_path, monkeypatch) -> Path:
     """An empty home folder, which is also the working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parents[2]))  # for the child processes
     for name in ("XDG_STATE_HOME", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -166,9 +162,7 @@ def test_init_refuses_what_is_no_server_name(home, name, capsys):
 
 def fake_server(monkeypatch, main) -> None:
     """In the place of the composition root."""
-    module = types.ModuleType("matrixbox.serve")
-    module.main = main  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "matrixbox.serve", module)
+    monkeypatch.setattr("matrixbox.serve.main", main)
     monkeypatch.setattr("matrixbox.observe.log.configure", lambda *_: None)
 
 
@@ -247,7 +241,9 @@ async def make_database(folder: Path, name: str = "home.test") -> None:
     data = DataFolder.open(folder)
     with data:
         async with Store.open(data.database) as store:
-            await open_identity(store, data, ServerName(name))
+            await store.write(meta.put_text, "server_name", name)
+            key = open_key(data.signing_key, known_key_ids=())
+            await store.write(meta.put_text, "key_id", key.key_id)
 
 
 async def test_t051_check_tells_when_the_key_is_gone_although_the_database_knows_it(home, capsys):
@@ -306,33 +302,17 @@ def test_check_leaves_a_running_server_alone(home, capsys):
 # --- user ---------------------------------------------------------------------------------------
 
 
-def close_account(tx, account):
-    accounts.set_state(tx, account.user, AccountState.DEACTIVATED)
-
-
-@asynccontextmanager
-async def open_users(settings):
-    """What the composition root offers: the accounts, without a server."""
-    with DataFolder.open(settings.server.data_dir) as folder:
-        async with Store.open(folder.database) as store:
-            name = ServerName(settings.server.name)
-            yield Users(store, Passwords("lowest"), name, SystemClock(), close_account)
-
-
 @pytest.fixture
-def accounts_here(monkeypatch, home):
-    module = types.ModuleType("matrixbox.serve")
-    module.open_users = open_users  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "matrixbox.serve", module)
-    return write_config(home)
+def configured(home):
+    return write_config(home, '[limits]\npassword_hash_cost = "lowest"\n')
 
 
 def typed(monkeypatch, text: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 
-def test_accounts_are_managed_without_a_server(accounts_here, monkeypatch, capsys):
-    config = ["--config", accounts_here]
+def test_accounts_are_managed_without_a_server(configured, monkeypatch, capsys):
+    config = ["--config", configured]
     typed(monkeypatch, "correct horse\n")
     assert run("user", "add", "ann", "--admin", *config) == 0
     assert capsys.readouterr().out == "Made @ann:home.test.\n"
@@ -349,28 +329,27 @@ def test_accounts_are_managed_without_a_server(accounts_here, monkeypatch, capsy
     assert shown.endswith("  admin deactivated\n")
 
 
-def test_refusals_say_why(accounts_here, monkeypatch, capsys):
+def test_refusals_say_why(configured, monkeypatch, capsys):
     typed(monkeypatch, "short\n")
-    assert run("user", "add", "ann", "--config", accounts_here) == 1
+    assert run("user", "add", "ann", "--config", configured) == 1
     assert capsys.readouterr().err == "The password must be at least 8 bytes long\n"
-    assert run("user", "deactivate", "bo", "--yes", "--config", accounts_here) == 1
+    assert run("user", "deactivate", "bo", "--yes", "--config", configured) == 1
     assert 'no account "bo"' in capsys.readouterr().err
 
 
-def test_t147_a_folder_in_use_without_a_socket_is_told(accounts_here, home, capsys):
+def test_t147_a_folder_in_use_without_a_socket_is_told(configured, home, capsys):
     with DataFolder.open(home / "data"):
-        assert run("user", "list", "--config", accounts_here) == 73
+        assert run("user", "list", "--config", configured) == 73
     assert "in use by process" in capsys.readouterr().err
 
 
-async def test_a_running_server_is_asked(accounts_here, home, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "matrixbox.serve")
-    settings = load(accounts_here)
-    async with open_users(settings) as users, trio.open_nursery() as nursery:
+async def test_a_running_server_is_asked(configured, home, monkeypatch, capsys):
+    settings = load(configured)
+    async with serve.open_users(settings) as users, trio.open_nursery() as nursery:
         path = home / "data" / "control.sock"
         await nursery.start(control.listen, path, users.functions())
         typed(monkeypatch, "correct horse\n")
-        add = ("user", "add", "ann", "--config", accounts_here)
+        add = ("user", "add", "ann", "--config", configured)
         assert await trio.to_thread.run_sync(lambda: run(*add)) == 0
         assert [account.localpart for account in users.everybody()] == ["ann"]
         typed(monkeypatch, "correct horse\n")
@@ -379,7 +358,7 @@ async def test_a_running_server_is_asked(accounts_here, home, monkeypatch, capsy
     assert "taken" in capsys.readouterr().err
 
 
-def test_a_password_typed_twice_must_be_the_same(accounts_here, monkeypatch, capsys):
+def test_a_password_typed_twice_must_be_the_same(configured, monkeypatch, capsys):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -387,23 +366,78 @@ def test_a_password_typed_twice_must_be_the_same(accounts_here, monkeypatch, cap
     answers = iter(["correct horse", "correct house"])
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr("getpass.getpass", lambda prompt: next(answers))
-    assert run("user", "add", "ann", "--config", accounts_here) == 1
+    assert run("user", "add", "ann", "--config", configured) == 1
     assert "not the same" in capsys.readouterr().err
 
 
-# --- identity -----------------------------------------------------------------------------------
+# --- the real server, as a process --------------------------------------------------------------
 
 
-async def test_t051_a_name_and_key_once_used_stay(tmp_path):
-    with DataFolder.open(tmp_path) as folder:
-        async with Store.open(folder.database) as store:
-            key = await open_identity(store, folder, ServerName("home.test"))
-            again = await open_identity(store, folder, ServerName("home.test"))
-            assert again.key_id == key.key_id
-            assert store.read(identity.signing_keys) == {key.key_id: key.verify_key_base64}
-            with pytest.raises(KeyFileError, match=r"belongs to the server home.test"):
-                await open_identity(store, folder, ServerName("other.test"))
-            folder.signing_key.unlink()
-            with pytest.raises(KeyFileError, match=r"missing.*No new key is made"):
-                await open_identity(store, folder, ServerName("home.test"))
-            assert not folder.signing_key.exists()
+@contextmanager
+def server(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """`matrixbox serve`, ready; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "matrixbox", "serve", *map(str, arguments)]
+    environment = {**os.environ, "HOME": str(folder)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def test_the_server_runs_is_managed_and_stops_in_good_order(home):
+    port = free_port()
+    config = write_config(home, f'[listen]\nhttp = ["127.0.0.1:{port}"]\n')
+
+    def command(*arguments: str, typed: str = "") -> str:
+        words = [sys.executable, "-m", "matrixbox", *arguments, "--config", config]
+        done = subprocess.run(words, input=typed, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    with server(home, "--config", config) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "matrixbox is running as home.test. Ctrl-C stops it.\n"
+        url = f"http://127.0.0.1:{port}/_matrix/client/versions"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.status == 200
+        assert command("user", "add", "ann", typed="correct horse\n") == "Made @ann:home.test.\n"
+        assert command("user", "list").startswith("@ann:home.test")
+        assert "a server is running on it" in command("check")
+        # T147: a second one on the same folder, and one on the same address.
+        with server(home, "--config", config) as second:
+            assert second.wait(20) == 73
+        other = write_config(home / "data", f'[listen]\nhttp = ["127.0.0.1:{port}"]\n')
+        with server(home, "--config", other) as third:
+            assert third.wait(20) == 69
+            assert third.stderr is not None
+            assert "Address already in use" in third.stderr.read().splitlines()[-1]
+        running.terminate()
+        assert running.wait(20) == 0
+    assert command("user", "list").startswith("@ann:home.test")
+    assert "PROBLEM" not in command("check")
+
+
+def test_t051_t161_a_server_whose_key_or_name_is_wrong_does_not_start(home):
+    text = '[listen]\nhttp = ["127.0.0.1:0"]\n'
+    config = write_config(home, text)
+    assert run("check", "--config", config) == 0
+    assert run("user", "list", "--config", config) == 0  # makes the database and the key
+    config.write_text(config.read_text().replace("home.test", "other.test"))
+    with server(home, "--config", config) as process:
+        assert process.wait(20) == 77
+        assert process.stderr is not None
+        assert "belongs to the server home.test" in process.stderr.read()
+    write_config(home, text)
+    (home / "data" / "keys" / "signing.key").unlink()
+    with server(home, "--config", config) as process:
+        assert process.wait(20) == 77
+        assert process.stderr is not None
+        assert "No new key is made" in process.stderr.read()
