@@ -217,9 +217,9 @@ class Store:
         self._checkpoint_worker.stop()
         self._worker.stop()
         self._gate.close()  # answers the long reads that were just ended
-        self._points.connection.close()
+        self._failures.close(self._points.connection)
         if self._checkpointer is not None:
-            self._checkpointer.connection.close()
+            self._failures.close(self._checkpointer.connection)
         self._writer.close()  # last: the last connection removes the WAL
 
     async def __aenter__(self) -> Self:

@@ -11,6 +11,8 @@ import logging
 import os
 from collections.abc import Callable
 
+import apsw
+
 from matrixbox.observe import log
 from matrixbox.store.errors import StoreFailed, describe
 
@@ -40,6 +42,13 @@ class Failures:
         if self.first is None:
             self.first = error
         self._on_fatal(error)
+
+    def close(self, connection: apsw.Connection) -> None:
+        """Close a connection; to fail at that is a failure of the database too."""
+        try:
+            connection.close()
+        except apsw.Error as error:
+            self.report(error)
 
     def check(self) -> None:
         """Raise StoreFailed if there was a failure."""

@@ -185,7 +185,7 @@ class LongReaders:
                     job.run(connection, self._failures)
             self._gate.post(functools.partial(self._answer, job))
         if connection is not None:
-            connection.close()
+            self._failures.close(connection)
 
     def _answer(self, job: _LongRead) -> None:
         self._under_way.discard(job)

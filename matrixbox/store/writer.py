@@ -160,8 +160,8 @@ class Writer:
             except apsw.FullError:
                 log.warning("disk full: closed without a checkpoint")
             except apsw.Error as error:
-                self._own(error)
-        connection.close()
+                self._failures.report(error)
+        self._failures.close(connection)
 
     def _advance(self) -> None:
         """Start what waits, until the worker is busy. Entered again from an inline worker."""
