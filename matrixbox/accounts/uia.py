@@ -88,6 +88,22 @@ class Uia:
             raise self._needed(key, session, flows, params)
         self._sessions.pop(key, None)
 
+    def action_of(self, key: str) -> Action:
+        """What a session was begun for; raises Forbidden without such a session."""
+        return self._known(key).action
+
+    def complete(self, key: str, kind: str) -> None:
+        """Note that a stage was passed on its fallback page."""
+        session = self._known(key)
+        if kind not in session.completed:
+            session.completed.append(kind)
+
+    def _known(self, key: Json) -> _Session:
+        session = self._sessions.get(key) if isinstance(key, str) else None
+        if session is None or session.until_s <= self.clock.monotonic_s():
+            raise Forbidden("That session is unknown or has expired; begin again.")
+        return session
+
     def _next(self, flows: Sequence[Flow], completed: Sequence[str]) -> set[str]:
         done = len(completed)
         return {
@@ -112,9 +128,7 @@ class Uia:
             return self._begin(action)
         if key is None:
             raise MissingParam("`auth` needs the `session` that the server gave.")
-        session = self._sessions.get(key) if isinstance(key, str) else None
-        if session is None or session.until_s <= self.clock.monotonic_s():
-            raise Forbidden("That session is unknown or has expired; begin again.")
+        session = self._known(key)
         if session.action != action:
             raise Forbidden("That session was begun for another request.")
         assert isinstance(key, str)

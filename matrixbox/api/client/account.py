@@ -15,7 +15,7 @@ from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.client.session import identified, local_name, signed_in
 from matrixbox.api.routes import Auth, RouteTable
-from matrixbox.core.identifiers import DeviceId, localpart_of
+from matrixbox.core.identifiers import DeviceId, UserId, localpart_of
 from matrixbox.core.json import Json
 from matrixbox.errors import Forbidden, GuestAccessForbidden, MissingParam
 from matrixbox.store import accounts
@@ -54,7 +54,7 @@ async def register(call: Call) -> dict[str, Json]:
     if password is not None:
         check_new_password(password)
     action = Action.of("", "register", body)
-    stages = {DUMMY: _nothing, TOKEN: _token_stage(call)}
+    stages = {DUMMY: _nothing, TOKEN: token_stage(call)}
     await services.uia.require(
         action, body.get("auth"), flows, stages, sessionless=(DUMMY,) in flows
     )
@@ -94,7 +94,9 @@ async def _nothing(auth: parse.Body) -> None:
     """The dummy stage asks for nothing."""
 
 
-def _token_stage(call: Call) -> Stage:
+def token_stage(call: Call) -> Stage:
+    """The stage that asks for the registration token."""
+
     async def check(auth: parse.Body) -> None:
         call.services.throttle.take(REGISTRATION_ADDRESS, call.address)
         if not _is_registration_token(call, parse.text(auth, "token")):
@@ -162,19 +164,27 @@ def _set_password(tx: Tx, who: Session, hashed: str, log_out_others: bool) -> No
 
 async def require_password(call: Call, body: parse.Body, endpoint: str) -> None:
     """User-interactive authentication by the caller's own password ([C3.08])."""
-    who, services = call.requester, call.services
+    user_id = call.requester.user_id
+    action = Action.of(user_id, endpoint, body)
+    stages = {PASSWORD: password_stage(call, user_id)}
+    await call.services.uia.require(action, body.get("auth"), [(PASSWORD,)], stages)
+
+
+def password_stage(call: Call, user_id: str) -> Stage:
+    """The stage that asks for one user's password."""
+    services = call.services
+    localpart = localpart_of(UserId(user_id))
 
     async def check(auth: parse.Body) -> None:
-        if local_name(identified(auth), services.env.server_name) != localpart_of(who.user_id):
+        if local_name(identified(auth), services.env.server_name) != localpart:
             raise Forbidden("That is another user.")
         await sessions.check_password(
             services.store,
             services.passwords,
             services.throttle,
-            localpart_of(who.user_id),
+            localpart,
             parse.text(auth, "password"),
             call.address,
         )
 
-    action = Action.of(who.user_id, endpoint, body)
-    await services.uia.require(action, body.get("auth"), [(PASSWORD,)], {PASSWORD: check})
+    return check

@@ -23,6 +23,7 @@ from matrixbox.api.client import (
     sync,
     typing,
 )
+from matrixbox.api.pages import fallback
 from matrixbox.api.routes import RouteTable
 
 MODULES = (
@@ -30,6 +31,7 @@ MODULES = (
     account_data,
     devices,
     directory,
+    fallback,
     filters,
     membership,
     messages,
