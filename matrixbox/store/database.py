@@ -82,8 +82,8 @@ class Store:
         self._runner = runner
         self._positions = StreamPositions(writing)
         self.doorbell = Doorbell(StreamPos(self._positions.last))
-        reserve = None if location.in_memory else Path(location.filename + "-reserve")
-        self._space = DiskSpace(reserve, tuning.reserve_bytes, tuning.free_bytes)
+        file = None if location.in_memory else Path(location.filename)
+        self._space = DiskSpace(file, tuning.reserve_bytes, tuning.free_bytes)
         self._gate = Gate()
         self._worker: Worker = self._new_worker("store.commit")
         self._checkpoint_worker: Worker = self._new_worker("store.checkpoint")

@@ -35,11 +35,14 @@ class DiskSpace:
 
     def __init__(
         self,
-        reserve: Path | None,
+        database: Path | None,
         size_bytes: int = RESERVE_BYTES,
         free_bytes: Callable[[], int] | None = None,
     ) -> None:
-        self._reserve = reserve if size_bytes else None
+        self._folder = None if database is None else database.parent
+        self._reserve: Path | None = None
+        if database is not None and size_bytes:
+            self._reserve = database.with_name(database.name + "-reserve")
         self._size = size_bytes
         self._margin = max(size_bytes // 4, SMALLEST_MARGIN_BYTES)
         self._free = free_bytes or self._free_on_disk
@@ -48,9 +51,9 @@ class DiskSpace:
             self.state = Space.RESERVE
 
     def _free_on_disk(self) -> int:
-        if self._reserve is None:
+        if self._folder is None:
             return self._size + self._margin
-        disk = os.statvfs(self._reserve.parent)
+        disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize
 
     def check(self) -> None:
@@ -71,12 +74,16 @@ class DiskSpace:
             raise StoreReadOnly("the disk is full")
 
     def found_full(self) -> None:
-        """A write found no space: give up the reserve, or stop writing."""
+        """A write found no space: give up the reserve, or stop writing.
+
+        What failed may have been tried before the reserve was given up, or may have been too big
+        for it: while there is room, writing goes on.
+        """
         if self._reserve is not None and self._reserve.exists():
             self._reserve.unlink()
             self.state = Space.RESERVE
             log.error("disk full: reserve given up", reserve_bytes=self._size)
-        elif self.state is not Space.NONE:
+        elif self.state is not Space.NONE and self._free() < self._margin:
             self.state = Space.NONE
             log.error("disk full: writing stopped")
 

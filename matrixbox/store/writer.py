@@ -298,7 +298,7 @@ class Writer:
     def _commit_in_worker(self) -> None:
         try:
             self._cursor.execute("COMMIT")
-        except apsw.Error as error:
+        except BaseException as error:
             self._undo_in_worker(error)
             raise
 
