@@ -88,7 +88,8 @@ def answer(graph: Graph, version: RoomVersion, what: str, at: int) -> Any:
     """What a variant of the reference says about one matter, as in `Difference.said`."""
     if what in STAGES:
         event = graph.events[graph.ids[at]]
-        verdicts = judge(version, event, graph.before[at], graph.events, graph.rejected)
+        before = graph.state_to_judge_by(at)
+        verdicts = judge(version, event, before, graph.events, graph.rejected)
         return short(getattr(verdicts, what) or " ")
     if what == "late":
         late, by, _ = graph.late[at]

@@ -12,6 +12,7 @@ the two of "rejected events".
 
 from __future__ import annotations
 
+import binascii
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from typing import Any
 from tests.oracle.judging import BadRequest, Raises
 from tests.reference import ROOM_VERSIONS, RoomVersion
 from tests.reference.auth import RulesV12
+from tests.reference.invites import base64_of, public_keys_of, signatures_of
 from tests.reference.resolution import ResolutionV2, StateIds
 from tests.reference.words import (
     CREATE,
+    POWER_LEVELS,
     Event,
     Events,
     NotALevel,
@@ -80,11 +83,15 @@ def target_must_federate(base: Any) -> Any:
 
     class Changed(base):
         def member(self, event: Event, state: State, events: Events) -> str:
-            words = super().member(event, state, events)
-            local = domain_of(event["state_key"]) == domain_of(state[CREATE]["sender"])
-            if words == "join: creator after create" or local or self.may_federate(state):
-                return words
-            raise Reject("m.federate is false for the target")
+            if "state_key" in event and not self.is_creators_join(event, state, events):
+                local = domain_of(event["state_key"]) == domain_of(state[CREATE]["sender"])
+                if not local and not self.may_federate(state):
+                    raise Reject("m.federate is false for the target")
+            return super().member(event, state, events)
+
+        def is_creators_join(self, event: Event, state: State, events: Events) -> bool:
+            joins = event["content"].get("membership") == "join"
+            return joins and self.is_creators_first_join(event, state, events)
 
     return Changed
 
@@ -115,9 +122,12 @@ def redaction_of_nothing(base: Any) -> Any:
 
     class Changed(base):
         def redaction(self, event: Event, state: State) -> str:
-            if not isinstance(event.get("redacts"), str):
+            try:
+                return super().redaction(event, state)
+            except Reject:
+                if isinstance(event.get("redacts"), str):
+                    raise
                 return "redaction: of nothing"
-            return super().redaction(event, state)
 
     return Changed
 
@@ -153,6 +163,23 @@ def what_python_calls_an_integer(base: Any) -> Any:
     return Changed if base.strings_are_levels else base
 
 
+@departure("signatures: authoriser of joins only", of="rules")
+def authorisers_sign_joins(base: Any) -> Any:
+    """Rooms 8 and later, rule 4.2 (5.2): the authorising server's signature is asked of joins only.
+
+    The text asks for it wherever `join_authorised_via_users_server` is, whatever the membership.
+    """
+
+    class Changed(base):
+        def required_signers(self, event: Event) -> set[str | None]:
+            content = event["content"]
+            if content.get("membership") != "join":
+                content = {k: v for k, v in content.items() if not k.startswith("join_authorised")}
+            return super().required_signers({**event, "content": content})
+
+    return Changed
+
+
 @departure("fails: incomplete member event", of="rules")
 def fails_on_incomplete_members(base: Any) -> Any:
     """Rules 5.1 and 5.3.1: Synapse fails with an exception where the text rejects.
@@ -165,6 +192,10 @@ def fails_on_incomplete_members(base: Any) -> Any:
             if event["type"] == "m.room.member":
                 refuse_incomplete(event)
             return super().selection(event)
+
+        def check_auth_events(self, event: Event, events: Events, rejected: Collection[str]) -> str:
+            self.selection(event)
+            return super().check_auth_events(event, events, rejected)
 
         def authorise(self, event: Event, state: State, events: Events) -> str:
             self.selection(event)
@@ -229,9 +260,12 @@ def fails_on_messages_as_auth_events(base: Any) -> Any:
 
 @departure("fails: unreadable level", of="rules")
 def fails_on_unreadable_levels(base: Any) -> Any:
-    """Rooms 1 to 9, rule 10: Synapse fails with an exception on a level that it cannot read.
+    """Rooms 1 to 9: Synapse fails with an exception on a level that it cannot read.
 
-    The text says nothing of such levels outside of `users`; see reading R6 of the reference.
+    It reads the invite and ban level for every member event, the redact level for redactions also
+    where no rule asks for it, and takes null for the default where
+    it does not compare old with new levels.  The text says nothing of unreadable levels outside
+    of `users`; see reading R6 of the reference.
     """
 
     class Changed(base):
@@ -248,7 +282,105 @@ def fails_on_unreadable_levels(base: Any) -> Any:
                 return False
             return True
 
+        def level_of(self, user: str, state: State) -> Any:
+            return super().level_of(user, without_null(state, "users_default"))
+
+        def named_level(self, name: str, default: int, state: State) -> int:
+            return super().named_level(name, default, without_null(state, name))
+
+        def join(self, event: Event, state: State, events: Events) -> str:
+            if not self.is_creators_first_join(event, state, events):
+                self.read_for_members(event, state)
+            return super().join(event, state, events)
+
+        def invite(self, event: Event, state: State) -> str:
+            self.read_for_members(event, state)
+            return super().invite(event, state)
+
+        def leave(self, event: Event, state: State) -> str:
+            self.read_for_members(event, state)
+            return super().leave(event, state)
+
+        def ban(self, event: Event, state: State) -> str:
+            self.read_for_members(event, state)
+            return super().ban(event, state)
+
+        def other_membership(self, event: Event, state: State) -> str:
+            self.read_for_members(event, state)
+            return super().other_membership(event, state)
+
+        def last_rules(self, event: Event, state: State) -> str:
+            if event["type"] == "m.room.redaction":
+                self.named_level("redact", 50, state)
+            return super().last_rules(event, state)
+
+        def read_for_members(self, event: Event, state: State) -> None:
+            self.level_of(event["sender"], state)
+            self.level_of(event["state_key"], state)
+            self.named_level("invite", 0, state)
+            self.named_level("ban", 50, state)
+
     return Changed if base.strings_are_levels else base
+
+
+def without_null(state: State, name: str) -> State:
+    """The state with a level of null left out of the power levels."""
+    levels = state.get(POWER_LEVELS)
+    if levels is None or levels["content"].get(name, 0) is not None:
+        return state
+    content = {key: value for key, value in levels["content"].items() if key != name}
+    return {**state, POWER_LEVELS: {**levels, "content": content}}
+
+
+@departure("3pid invites: first signature", of="rules")
+def first_signature_counts(base: Any) -> Any:
+    """Rule 5.3.1.7 (5.4.1.7): with each public key, only the first ed25519 signature is tried.
+
+    In the text any signature may match any public key.  Synapse fails with an exception on a
+    public key that is not base64, and looks at the signatures before the ban of the target.
+    """
+
+    class Changed(base):
+        def invite_by_third_party(self, event: Event, state: State) -> str:
+            target = ("m.room.member", event["state_key"])
+            super().invite_by_third_party(event, {k: v for k, v in state.items() if k != target})
+            return super().invite_by_third_party(event, state)
+
+        def is_signed_for(self, signed: Mapping[str, Any], offer: Mapping[str, Any]) -> bool:
+            first = next(signatures_of(signed), None)
+            if first is None:
+                return False
+            server, key_id, signature = first
+            only = {**signed, "signatures": {server: {key_id: signature}}}
+            for key in public_keys_of(offer):
+                try:
+                    base64_of(key)
+                except binascii.Error:
+                    raise Raises("Error") from None
+                if super().is_signed_for(only, {"public_key": key}):
+                    return True
+            return False
+
+    return Changed
+
+
+@departure("fails: create event cited", of="rules")
+def fails_where_the_create_event_is_cited(base: Any) -> Any:
+    """Room 12, rules 2 and 3.2: Synapse fails where `auth_events` has the create event.
+
+    It adds that event to `auth_events` itself, and fails as well if it does not know it.  The text
+    rejects in both cases.
+    """
+
+    class Changed(base):
+        def check_auth_events(self, event: Event, events: Events, rejected: Collection[str]) -> str:
+            create, cited = self.implied_create(event, events), event["auth_events"]
+            fails = not cited if create is None else create["event_id"] in cited
+            if fails and event["type"] != "m.room.create":
+                raise Raises("RuntimeError")
+            return super().check_auth_events(event, events, rejected)
+
+    return Changed if issubclass(base, RulesV12) else base
 
 
 @departure("fails: create with a room id", of="rules")
@@ -338,6 +470,28 @@ def state_events_are_in_their_auth_chains(base: Any) -> Any:
     class Changed(base):
         def full_auth_chain(self, state: StateIds, events: Events) -> set[str]:
             return super().full_auth_chain(state, events) | set(state.values())
+
+    return Changed if issubclass(base, ResolutionV2) else base
+
+
+@departure("power events: chain within the set", of="resolution")
+def chains_are_walked_within_the_set(base: Any) -> Any:
+    """State resolution v2, "Algorithm" 1: auth chains are followed only through conflicted events.
+
+    In the text the whole auth chain of a power event counts, also what of it is in the full
+    conflicted set behind an event that is not.
+    """
+
+    class Changed(base):
+        def power_events_enlarged(self, full: set[str], events: Events) -> set[str]:
+            found: set[str] = set()
+            to_walk = [event_id for event_id in full if self.is_power_event(events[event_id])]
+            while to_walk:
+                event_id = to_walk.pop()
+                if event_id in full and event_id not in found:
+                    found.add(event_id)
+                    to_walk += events[event_id]["auth_events"]
+            return found
 
     return Changed if issubclass(base, ResolutionV2) else base
 

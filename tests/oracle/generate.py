@@ -115,7 +115,14 @@ class Generator:
         if self.room.number < 11 and rng.random() < 0.05:
             sender = rng.choice(USERS)
         self.tips = [self.place(create("create", sender, self.create_content()), (), {})]
-        self.follow(self.joining("creator joins", creator))
+        repeated = rng.random() < 0.01
+        self.tips = [
+            self.place(
+                self.joining("creator joins", creator),
+                (0, 0) if repeated else (0,),
+                self.graph.after[0],
+            )
+        ]
         if rng.random() < 0.9:
             content = first_power_levels(rng, self.room.number, self.creators(), USERS)
             self.follow(Move("first levels", "m.room.power_levels", creator, content, ""))
@@ -176,12 +183,13 @@ class Generator:
 
     def old_event(self) -> int:
         """Somewhere to fork: mostly a few events back, in this room."""
-        low = max(2, len(self.graph.steps) - self.rng.choice((4, 8, 30)))
-        while True:
-            at = self.rng.randrange(min(low, len(self.graph.steps) - 1), len(self.graph.steps))
-            step = self.graph.steps[at]
-            if step.room == 0 and (at == 0 or step.type != "m.room.create"):
-                return at
+        steps = self.graph.steps
+        here = [
+            at
+            for at, step in enumerate(steps)
+            if step.room == 0 and (at == 0 or step.type != "m.room.create")
+        ]
+        return self.rng.choice(here[-self.rng.choice((4, 8, 30)) :])
 
     def extend(self, at: int) -> None:
         state = self.graph.after[at]
@@ -222,7 +230,7 @@ class Generator:
         if way == 0 and auth:
             auth.remove(rng.choice(auth))
         elif way == 1:
-            auth.append(rng.randrange(count))
+            auth.append(rng.choice([at for at in range(count) if self.is_sound(at)]))
         elif way == 2 and auth:
             auth.append(rng.choice(auth))
         elif way == 3 and self.strangers:
@@ -238,6 +246,11 @@ class Generator:
             ]
             auth[at] = rng.choice(same)
         return replace(step, auth=tuple(auth), kind=f"{step.kind}, auth events off")
+
+    def is_sound(self, at: int) -> bool:
+        """Whether the event can be read at all, so that others can cite it."""
+        step = self.graph.steps[at]
+        return self.room.number < 12 or step.type != "m.room.create" or step.room == at
 
     def disorder_event(self, step: Step, state: StateIds) -> Step:
         rng, kind = self.rng, f"{step.kind}, off"

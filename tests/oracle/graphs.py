@@ -84,8 +84,9 @@ class Graph:
         self.ids.append(event_id)
         self.wire.append(json.dumps(on_the_wire(self.version.name, event)))
         before = self._state_before(step, position)
-        verdicts = judging.judge(self.version, event, before, self.events, self.rejected)
         self.before.append(before)
+        asked = self.state_to_judge_by(position)
+        verdicts = judging.judge(self.version, event, asked, self.events, self.rejected)
         self.verdicts.append(verdicts)
         if not verdicts.accepted:
             self.rejected.add(event_id)
@@ -93,6 +94,10 @@ class Graph:
             before = {**before, (step.type, step.state_key): event_id}
         self.after.append(before)
         return position
+
+    def state_to_judge_by(self, position: int) -> StateIds | None:
+        """The state before an event; None for one that is in no room."""
+        return None if self.steps[position].room == NOWHERE else self.before[position]
 
     def _event(self, step: Step, position: int) -> dict[str, Any]:
         version = self.version.name

@@ -41,23 +41,24 @@ class Verdicts:
     def stands_on_its_chain(self) -> bool:
         """Whether the event may appear in states at all, though not by the state before it."""
         return (
-            self.signatures[0] == "+"
-            and self.auth_events[0] == "+"
-            and self.by_auth_events[0] == "+"
+            self.signatures[:1] == "+"
+            and self.auth_events[:1] == "+"
+            and self.by_auth_events[:1] == "+"
         )
 
     @property
     def accepted(self) -> bool:
-        return self.stands_on_its_chain and self.by_state[0] == "+"
+        return self.stands_on_its_chain and self.by_state[:1] == "+"
 
 
 def judge(
     version: RoomVersion,
     event: Mapping[str, Any],
-    before: StateIds,
+    before: StateIds | None,
     events: Mapping[str, Mapping[str, Any]],
     rejected: Collection[str],
 ) -> Verdicts:
+    """Judge an event; `before` is None if it has no state because it is in no room."""
     rules = version.rules
     auth_events = words_of(lambda: rules.check_auth_events(event, events, rejected))
     by_auth_events = ""
@@ -68,7 +69,7 @@ def judge(
         words_of(lambda: rules.check_signatures(event)),
         auth_events,
         by_auth_events,
-        judge_by_state(version, event, before, events),
+        "" if before is None else judge_by_state(version, event, before, events),
     )
 
 

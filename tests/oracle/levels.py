@@ -32,6 +32,8 @@ def first_power_levels(
         content["events"] = {"m.room.power_levels": rng.choice((50, 50, 100))}
     if rng.random() < 0.5:
         content[rng.choice(NAMED)] = level(rng, number)
+    if number < 10 and rng.random() < 0.02:
+        content[rng.choice(NAMED)] = rng.choice(ODD)
     if number < 10 and rng.random() < 0.15:
         content["users"] = {user: f" {value}" for user, value in content["users"].items()}
     return content

@@ -149,18 +149,26 @@ def join(room: Room, state: StateIds) -> Move:
 
 def profile(room: Room, state: StateIds) -> Move:
     user = room.someone(state, "join")
-    name = room.rng.choice(("A", "B"))
-    return member_event("profile", user, user, {"membership": "join", "displayname": name})
+    content = {"membership": "join", "displayname": room.rng.choice(("A", "B"))}
+    return member_event("profile", user, user, needless_authoriser(room, content))
 
 
 def invite(room: Room, state: StateIds) -> Move:
     target = room.someone(state, "leave", "knock", "invite")
-    return member_event("invite", room.member(state), target, {"membership": "invite"})
+    content = needless_authoriser(room, {"membership": "invite"})
+    return member_event("invite", room.member(state), target, content)
 
 
 def leave(room: Room, state: StateIds) -> Move:
     user = room.someone(state, "join", "invite", "knock")
-    return member_event("leave", user, user, {"membership": "leave"})
+    return member_event("leave", user, user, needless_authoriser(room, {"membership": "leave"}))
+
+
+def needless_authoriser(room: Room, content: dict[str, Any]) -> dict[str, Any]:
+    """Now and then, an authorising user where nobody asks for one."""
+    if room.rng.random() < 0.02:
+        content["join_authorised_via_users_server"] = room.rng.choice(USERS)
+    return content
 
 
 def kick(room: Room, state: StateIds) -> Move:
@@ -170,7 +178,8 @@ def kick(room: Room, state: StateIds) -> Move:
 
 def ban(room: Room, state: StateIds) -> Move:
     target = room.rng.choice(USERS)
-    return member_event("ban", room.powerful(state), target, {"membership": "ban"})
+    content = needless_authoriser(room, {"membership": "ban"})
+    return member_event("ban", room.powerful(state), target, content)
 
 
 def unban(room: Room, state: StateIds) -> Move | None:
@@ -232,6 +241,8 @@ def third_party_offer(room: Room, state: StateIds) -> Move:
             {"public_key": keys[1], "public_keys": [{"public_key": keys[0]}]},
             {"public_keys": [{"public_key": keys[1]}, {"public_key": keys[0]}]},
             {"public_key": keys[1]},
+            {"public_key": "not base64", "public_keys": [{"public_key": keys[0]}]},
+            {"public_key": keys[0].replace("+", "-").replace("/", "_") + "="},
         )
     )
     token = room.rng.choice(TOKENS)
@@ -254,6 +265,15 @@ def third_party_invite(room: Room, state: StateIds) -> Move | None:
         "token": token,
         "signatures": {"id.test": {"ed25519:0": signature}},
     }
+    if rng.random() < 0.1:
+        bad = third_party_signature(2, mxid, "another")
+        signed["signatures"] = rng.choice(
+            (
+                {"a.test": {"ed25519:0": bad}, "id.test": {"ed25519:0": signature}},
+                {"id.test": {"ed25519:0": bad, "ed25519:1": signature}},
+                {"id.test": {"other:0": bad, "ed25519:1": signature, "ed25519:2": "!"}},
+            )
+        )
     if rng.random() < 0.08:
         del signed[rng.choice(("mxid", "token", "signatures"))]
     invite: dict[str, Any] = {"display_name": "x", "signed": signed}

@@ -101,6 +101,7 @@ def task_of(graph: Graph) -> dict[str, Any]:
             }
             for at in graph.merges
         },
+        "homeless": [at for at in range(len(graph.ids)) if graph.state_to_judge_by(at) is None],
         "late": [[at, by] for at, by, _ in graph.late],
         "probes": probes,
     }
@@ -111,7 +112,9 @@ def unpersisted(graph: Graph, at: int) -> list[int]:
     if at % 4 or len(graph.steps) > 24:
         return []
     return [
-        earlier for earlier in range(max(1, at - at // 2), at) if graph.steps[earlier].room == 0
+        earlier
+        for earlier in range(max(1, at - at // 2), at)
+        if graph.steps[earlier].room == 0 and graph.verdicts[earlier].accepted
     ]
 
 

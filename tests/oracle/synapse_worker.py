@@ -179,7 +179,10 @@ class Room:
                 "by_state": (self.allowed_by, event, state),
             }
             for name, check in checks.items():
-                if name == "by_auth_events" and verdicts["auth_events"][-1] != "+":
+                not_cited_well = verdicts["auth_events"][-1:] != "+"
+                if (name == "by_auth_events" and not_cited_well) or (
+                    name == "by_state" and at in task["homeless"]
+                ):
                     verdicts[name] += " "
                 else:
                     verdicts[name] += self.verdict(f"{name} {at}", *check)

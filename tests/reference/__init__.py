@@ -16,7 +16,7 @@ R3   `m.room.power_levels` without `users` is well-formed (the schema does not r
 R4   A level that is absent has no "current value": adding one only compares the new value.
 R5   Two spellings of one integer (`"050"`, 50) are the same level, so nothing "changed".
 R6   A level in force that cannot be read (old room versions validate only `users`) satisfies
-     no rule that needs it: the event is rejected.
+     no rule that needs it: the event is rejected.  In the power order it counts as 0.
 R7   State without `m.room.create` allows nothing but a create event.
 R8   A conflict of room version 1 is per (type, state key); within one pass every conflict
      starts from the state that the passes before it gave.
@@ -29,6 +29,9 @@ R11  The iterative auth checks do not repeat the rules about `auth_events` thems
 R12  "A key that is required for checking" is a key that the auth events selection names.
 R13  For the power order, a create event (it has no auth events) is its own room.
 R14  A user id is valid by the historical grammar, server name included, up to 255 bytes.
+R15  Redaction from room version 11 on leaves an object `third_party_invite` in place, empty if
+     it has no `signed`.
+R16  "The only previous event" is the only entry of `prev_events`.
 """
 
 from __future__ import annotations

@@ -220,14 +220,17 @@ class RulesV1:
 
     # 5.2
     def join(self, event: Event, state: State, events: Events) -> str:
-        previous = [events[event_id]["type"] for event_id in event["prev_events"]]
-        if previous == ["m.room.create"] and event["state_key"] == self.creator(state):
+        if self.is_creators_first_join(event, state, events):
             return "join: creator after create"
         if event["sender"] != event["state_key"]:
             raise Reject("join: for another user")
         if membership_of(event["sender"], state) == "ban":
             raise Reject("join: banned")
         return self.join_by_rule(event, state)
+
+    def is_creators_first_join(self, event: Event, state: State, events: Events) -> bool:
+        previous = [events[event_id]["type"] for event_id in event["prev_events"]]
+        return previous == ["m.room.create"] and event["state_key"] == self.creator(state)
 
     def join_by_rule(self, event: Event, state: State) -> str:
         rule = join_rule_of(state)
@@ -268,9 +271,12 @@ class RulesV1:
             raise Reject("3pid invite: no event with the token")
         if event["sender"] != offer["sender"]:
             raise Reject("3pid invite: sender")
-        if third_party_invite_is_signed(signed, offer["content"]):
+        if self.is_signed_for(signed, offer["content"]):
             return "3pid invite: signed"
         raise Reject("3pid invite: otherwise")
+
+    def is_signed_for(self, signed: Mapping[str, Any], offer: Mapping[str, Any]) -> bool:
+        return third_party_invite_is_signed(signed, offer)
 
     # 5.4
     def leave(self, event: Event, state: State) -> str:

@@ -63,8 +63,9 @@ def redact(version: str, pdu: Mapping[str, Any]) -> dict[str, Any]:
     }
     if number >= 11 and kind == "m.room.member":
         invite = content.get("third_party_invite")
-        if isinstance(invite, Mapping) and "signed" in invite:
-            redacted["content"]["third_party_invite"] = {"signed": invite["signed"]}
+        if isinstance(invite, Mapping):
+            kept_of_invite = {key: value for key, value in invite.items() if key == "signed"}
+            redacted["content"]["third_party_invite"] = kept_of_invite
     return redacted
 
 

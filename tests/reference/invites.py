@@ -24,7 +24,7 @@ def third_party_invite_is_signed(signed: Mapping[str, Any], offer: Mapping[str, 
     ).encode()
     return any(
         matches(message, signature, key)
-        for signature in signatures_of(signed)
+        for _, _, signature in signatures_of(signed)
         for key in public_keys_of(offer)
     )
 
@@ -38,15 +38,16 @@ def public_keys_of(offer: Mapping[str, Any]) -> Iterator[object]:
                 yield entry.get("public_key")
 
 
-def signatures_of(signed: Mapping[str, Any]) -> Iterator[object]:
+def signatures_of(signed: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
+    """Server, key id and signature, as far as the algorithm is the one there is."""
     signatures = signed.get("signatures")
     if not isinstance(signatures, Mapping):
         return
-    for by_key in signatures.values():
+    for server, by_key in signatures.items():
         if isinstance(by_key, Mapping):
             for key_id, signature in by_key.items():
                 if key_id.startswith("ed25519:"):
-                    yield signature
+                    yield server, key_id, signature
 
 
 def matches(message: bytes, signature: object, key: object) -> bool:

@@ -17,6 +17,7 @@ from tests.reference.words import (
     POWER_LEVELS,
     Event,
     Events,
+    NotALevel,
     Reject,
     State,
     StateKey,
@@ -104,13 +105,7 @@ class ResolutionV2:
         unconflicted = self.unconflicted_state_map(states)
         full = self.full_conflicted_set(states, events)
         # 1.
-        power_events = {event_id for event_id in full if self.is_power_event(events[event_id])}
-        first = power_events | {
-            ancestor
-            for event_id in power_events
-            for ancestor in self.auth_chain(event_id, events)
-            if ancestor in full
-        }
+        first = self.power_events_enlarged(full, events)
         in_power_order = self.reverse_topological_power_order(first, events)
         # 2.
         start = self.starting_state(unconflicted)
@@ -137,6 +132,16 @@ class ResolutionV2:
             and event["content"].get("membership") in ("leave", "ban")
             and event["sender"] != event["state_key"]
         )
+
+    def power_events_enlarged(self, full: set[str], events: Events) -> set[str]:
+        """*X* of step 1: the power events, and what of their auth chains is in the set."""
+        power_events = {event_id for event_id in full if self.is_power_event(events[event_id])}
+        return power_events | {
+            ancestor
+            for event_id in power_events
+            for ancestor in self.auth_chain(event_id, events)
+            if ancestor in full
+        }
 
     def unconflicted_state_map(self, states: Sequence[StateIds]) -> dict[StateKey, str]:
         return {
@@ -195,7 +200,10 @@ class ResolutionV2:
         room = self.rules.state_of_auth_events(event, events, without=())
         if event["type"] == "m.room.create":
             room = {CREATE: event}
-        return self.rules.level_of(event["sender"], room)
+        try:
+            return self.rules.level_of(event["sender"], room)
+        except NotALevel:
+            return 0  # reading R6
 
     def power_levels_in_auth_events(self, event_id: str, events: Events) -> str | None:
         for cited in events[event_id]["auth_events"]:
