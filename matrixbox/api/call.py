@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import trio
 from attrs import frozen
@@ -25,7 +25,7 @@ from matrixbox.api.answers import Header, Response
 from matrixbox.api.body import Spool
 from matrixbox.api.bounds import Bounds
 from matrixbox.api.exchange import Message, Receive
-from matrixbox.api.routes import Auth, BodyKind, Found
+from matrixbox.api.routes import BROKEN_PERCENT, Auth, BodyKind, Found
 from matrixbox.api.slots import Turn, Turns
 from matrixbox.core import json as core_json
 from matrixbox.core.json import Json
@@ -35,8 +35,8 @@ from matrixbox.observe import log
 Answer: TypeAlias = "Mapping[str, Json] | Response"
 T = TypeVar("T")
 
-# Of a query or a form; the longest request line holds no honest query with more.
-_MOST_FIELDS = 50
+_MOST_FORM_FIELDS = 50
+_MOST_PARAMETERS = 200
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
 
@@ -148,7 +148,7 @@ class Call:
     def query(self) -> Mapping[str, list[str]]:
         """The parameters of the query; raises InvalidParam where it is not UTF-8."""
         if self._query is None:
-            self._query = _pairs(self.raw_query, InvalidParam("The query is malformed"))
+            self._query = _pairs(self.raw_query, InvalidParam, _MOST_PARAMETERS)
         return self._query
 
     def param(self, name: str) -> str | None:
@@ -197,6 +197,8 @@ class Call:
             if self.route.body not in (BodyKind.JSON, BodyKind.JSON_OR_EMPTY):
                 raise TypeError(f"{self.route.patterns} does not declare a JSON body")
             value = await self._read_body(self._decode)
+            if isinstance(value, MatrixError):
+                raise value
             if not isinstance(value, dict):
                 raise BadJson("The body must be a JSON object")
             self._json = value
@@ -209,11 +211,11 @@ class Call:
         if (self.header("content-type") or "").partition(";")[0].strip().lower() != _FORM_TYPE:
             raise UnsupportedMediaType("The body must be a form")
         data = await self._read_body(lambda data: data)
-        malformed = BadJson("The form is malformed")
         try:
-            return _pairs(data.decode("ascii"), malformed)
+            text = data.decode("ascii")
         except UnicodeDecodeError as error:
-            raise malformed from error
+            raise BadJson("The form is malformed") from error
+        return _pairs(text, BadJson, _MOST_FORM_FIELDS)
 
     async def _read_body(self, read: Callable[[bytes], T]) -> T:
         bounds = self._shared.bounds
@@ -229,19 +231,24 @@ class Call:
                 await self._turn.take_large_body()
             return await spool.read(read)
 
-    def _decode(self, data: bytes) -> Json:
+    def _decode(self, data: bytes) -> Json | MatrixError:
+        """The JSON, or what is wrong with it.
+
+        Returned, not raised: an exception keeps the frames that it passed, and with them the whole
+        body, until the garbage collector comes by.
+        """
         if not data and self.route.body is BodyKind.JSON_OR_EMPTY:
             return {}
         try:
             return core_json.decode(data, self.route.json_limits)
         except core_json.NotJson as error:
-            raise NotJson(f"The body is not JSON: {error}") from error
-        except core_json.TooLarge as error:
+            return NotJson(f"The body is not JSON: {error}")
+        except core_json.TooLarge:
             if self.route.auth is Auth.FEDERATION:
-                raise BadJson("The body has too many elements") from error
-            raise TooLarge("The body has too many elements") from error
+                return BadJson("The body has too many elements")
+            return TooLarge("The body has too many elements")
         except core_json.JsonError as error:
-            raise BadJson(f"The body is not acceptable: {error}") from error
+            return BadJson(f"The body is not acceptable: {error}")
 
     # Waiting.
 
@@ -258,15 +265,26 @@ class Call:
         return self._turn.waiting(timeout_s)
 
 
-def _pairs(text: str, malformed: MatrixError) -> dict[str, list[str]]:
+def _pairs(text: str, malformed: type[MatrixError], most: int) -> dict[str, list[str]]:
     """Parse `a=b&c=d`, strictly UTF-8; raise `malformed` for anything else."""
     pairs: dict[str, list[str]] = {}
-    try:
-        found = parse_qsl(
-            text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
-        )
-    except ValueError as error:
-        raise malformed from error
-    for name, value in found:
-        pairs.setdefault(name, []).append(value)
+    if text.count("&") >= most:
+        raise malformed("There are too many parameters")
+    for field in text.split("&"):
+        if field:
+            name, _, value = field.partition("=")
+            pairs.setdefault(_plain(name, malformed), []).append(_plain(value, malformed))
     return pairs
+
+
+def _plain(text: str, malformed: type[MatrixError]) -> str:
+    if "+" in text:
+        text = text.replace("+", " ")
+    if "%" not in text:
+        return text
+    if BROKEN_PERCENT.search(text) is not None:
+        raise malformed("A parameter is not percent-encoded as it must be")
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError as error:
+        raise malformed("A parameter is not UTF-8") from error

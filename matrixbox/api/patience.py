@@ -34,21 +34,22 @@ class Pace:
 
     __slots__ = ("_credit_s", "_mark", "_rate", "_stall_s", "_stalled_s", "_window_s")
 
-    def __init__(self, *, rate: float, grace_s: float, window_s: float, stall_s: float) -> None:
+    def __init__(
+        self, *, moved: int, rate: float, grace_s: float, window_s: float, stall_s: float
+    ) -> None:
         self._rate = rate
         self._credit_s = grace_s
         self._window_s = window_s
         self._stall_s = stall_s
         self._stalled_s = 0.0
-        self._mark = 0
-
-    def begin(self, moved: int) -> None:
-        """A transfer starts to wait when `moved` bytes in all have gone by."""
-        self._stalled_s = 0.0
         self._mark = moved
 
+    def begin(self) -> None:
+        """The transfer waits for the peer from now on."""
+        self._stalled_s = 0.0
+
     def keeps_up(self, moved: int, waited_s: float) -> bool:
-        """Account for `waited_s` of waiting since the last call; False when too slow."""
+        """Account for `waited_s` of waiting, when `moved` bytes in all have gone by."""
         if moved != self._mark:
             self._credit_s = min(self._window_s, self._credit_s + (moved - self._mark) / self._rate)
             self._mark = moved
@@ -81,6 +82,7 @@ class Patience:
         self._body_left_s = bounds.json_body_s
         self._handled_s = 0.0
         self._sending = Pace(
+            moved=0,
             rate=bounds.slowest_bytes_per_s,
             grace_s=bounds.rate_window_s,
             window_s=bounds.rate_window_s,
@@ -119,12 +121,13 @@ class Patience:
         """The handler waits for more of the body."""
         if self._reading is None:
             self._reading = Pace(
+                moved=self._wire.received,
                 rate=self._bounds.slowest_bytes_per_s,
                 grace_s=self._bounds.body_grace_s,
                 window_s=self._bounds.rate_window_s,
                 stall_s=UNBOUNDED,
             )
-        self._reading.begin(self._wire.received)
+        self._reading.begin()
         self.enter(Phase.BODY, self._body_left_s)
 
     def end_reading(self) -> None:
@@ -134,7 +137,7 @@ class Patience:
 
     def begin_sending(self) -> None:
         """Bytes of an answer wait for the peer to take them."""
-        self._sending.begin(self._wire.sent)
+        self._sending.begin()
         self.enter(Phase.SENDING, UNBOUNDED)
 
     def end_sending(self) -> None:

@@ -36,7 +36,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"})
 _LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@-]*")
 _ALTERNATIVES = re.compile(r"\[([^\[\]{}]+)\]")
 _NAMED = re.compile(r"\{([a-z_][a-z0-9_]*)(\*?)\}")
-_BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+BROKEN_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Auth(Enum):
@@ -328,7 +328,7 @@ def _decoded(segment: str) -> str:
     """One segment, decoded once as strict UTF-8; `+` stays what it is."""
     if "%" not in segment:
         return segment
-    if _BROKEN_PERCENT.search(segment) is not None:
+    if BROKEN_PERCENT.search(segment) is not None:
         raise InvalidParam("The path is not percent-encoded as it must be")
     try:
         return unquote_to_bytes(segment).decode()

@@ -178,10 +178,7 @@ def is_established(stream: trio.SocketStream) -> bool:
 async def half_handshake(target: Running, source: str) -> None:
     """Begins TLS and stops."""
     assert target.tls_port is not None
-    sock = trio.socket.socket()
-    await sock.bind((source, 0))
-    await sock.connect((target.host, target.tls_port))
-    async with trio.SocketStream(sock) as stream:
+    async with await connect(target, source, port=target.tls_port) as stream:
         await stream.send_all(bytes.fromhex("16030100c8010000c40303"))
         await _until_closed(stream)
 
@@ -201,14 +198,13 @@ async def connect_tls(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    sock = trio.socket.socket()
-    if source is not None:
-        await sock.bind((source, 0))
-    await sock.connect((target.host, target.tls_port))
-    stream = trio.SSLStream(
-        trio.SocketStream(sock), context, server_hostname="old.test", https_compatible=True
-    )
-    await stream.do_handshake()
+    plain = await connect(target, source, port=target.tls_port)
+    stream = trio.SSLStream(plain, context, server_hostname="old.test", https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(plain)
+        raise
     return stream
 
 

@@ -155,15 +155,23 @@ def renew(pem: Path, name: str) -> None:
 
 
 async def connect(
-    target: Running, source: str | None = None, receive_buffer: int | None = None
+    target: Running,
+    source: str | None = None,
+    *,
+    receive_buffer: int | None = None,
+    port: int | None = None,
 ) -> trio.SocketStream:
     """A connection, from another loopback address if one is given."""
     sock = trio.socket.socket()
     if receive_buffer is not None:
         sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
-    if source is not None:
-        await sock.bind((source, 0))
-    await sock.connect((target.host, target.port))
+    try:
+        if source is not None:
+            await sock.bind((source, 0))
+        await sock.connect((target.host, port or target.port))
+    except BaseException:
+        sock.close()
+        raise
     return trio.SocketStream(sock)
 
 
@@ -206,7 +214,7 @@ async def exchange(
 ) -> Answered:
     """Send the pieces one after the other; collect what comes until the end, or for `wait_s`."""
     before = trio.current_time()
-    received = b""
+    received = bytearray()
     is_closed = False
     if stream is None:
         stream = await connect(target, source)
@@ -225,7 +233,7 @@ async def exchange(
             except trio.BrokenResourceError:
                 pass  # a reset is an end as well
             is_closed = True
-    return Answered(received, is_closed, trio.current_time() - before)
+    return Answered(bytes(received), is_closed, trio.current_time() - before)
 
 
 def get(path: str, *headers: str, version: str = "1.1") -> bytes:
