@@ -209,14 +209,18 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close, with everything in the database file and no WAL. No write may be under way."""
+        """Close, with everything in the database file and no WAL.
+
+        For when no task waits for a write any more; `aclose` waits for them.
+        """
         if self._closed:
             return
         self._closed = True
+        self._writer.refuse()
         self._long.close()
         self._checkpoint_worker.stop()
         self._worker.stop()
-        self._gate.close()  # answers the long reads that were just ended
+        self._gate.close()  # also hears of what the threads were at: a read, a checkpoint
         self._failures.close(self._points.connection)
         if self._checkpointer is not None:
             self._failures.close(self._checkpointer.connection)

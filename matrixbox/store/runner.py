@@ -94,7 +94,7 @@ class Gate:
     def post(self, function: Callable[[], None]) -> None:
         """Have a function called in the Trio thread soon. From any thread."""
         self._posted.append(function)
-        if not self._signalled:
+        if not self._signalled and self._writing >= 0:
             self._signalled = True
             os.write(self._writing, b"!")
 
@@ -107,8 +107,10 @@ class Gate:
                         os.read(self._reading, 64)
                     self.serve()
         finally:
-            os.close(self._reading)
-            os.close(self._writing)
+            reading, writing = self._reading, self._writing
+            self._reading = self._writing = -1  # first: their numbers may be used anew at once
+            os.close(reading)
+            os.close(writing)
 
     def serve(self) -> None:
         """Call what was posted."""

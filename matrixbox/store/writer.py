@@ -138,16 +138,19 @@ class Writer:
             self._queue.append(_Job(Mode.ALONE, function, ()))
             self._advance()
 
+    def refuse(self) -> None:
+        """Take no new work from now on."""
+        self._closing = True
+
     async def drain(self) -> None:
         """Refuse new work, and wait until what is queued is done. Not cancellable."""
-        self._closing = True
+        self.refuse()
         if self._busy or self._queue:
             with trio.CancelScope(shield=True):
                 await self._idle.wait()
 
     def close(self) -> None:
         """Everything into the database file, and no WAL. Nothing may be under way."""
-        self._closing = True
         if self._busy or self._queue:
             raise StoreMisuse("closed with a write under way")
         connection = self.connection

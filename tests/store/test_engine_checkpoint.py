@@ -215,3 +215,17 @@ async def test_a_second_look_while_one_runs_starts_nothing(tmp_path: Path) -> No
                 nursery.start_soon(writer)
         await quiet(store)
         assert 1 <= len(moves) <= 7
+
+
+async def test_closing_at_once_waits_for_a_checkpoint_that_nobody_else_waits_for(
+    tmp_path: Path,
+) -> None:
+    for step in range(10):
+        store = open_store(tmp_path / f"db{step}", tuning=EAGER)
+        while store._checkpointer is not None and not store._checkpointer._running:
+            await store.write(fill, "a")
+        for _ in range(step):
+            await trio.lowlevel.checkpoint()
+        store.close()
+        assert os.listdir(tmp_path) == [f"db{step}"]
+        os.unlink(tmp_path / f"db{step}")
