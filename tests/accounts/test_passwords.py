@@ -100,7 +100,7 @@ async def test_t095_two_hash_at_once_ten_wait_and_the_rest_is_told_to_come_back(
         nonlocal most
         running.append(1)
         most = max(most, len(running))
-        gate.wait(10)
+        gate.wait(60)
         running.pop()
         return True
 
@@ -117,6 +117,9 @@ async def test_t095_two_hash_at_once_ten_wait_and_the_rest_is_told_to_come_back(
         for _ in range(30):
             nursery.start_soon(attempt)
         await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(30):
+            while len(running) < passwords.AT_ONCE:  # threads start when they like
+                await trio.sleep(0.001)
         assert outcomes == ["again in 2000 ms"] * 18
         gate.set()
     assert outcomes.count("answered") == passwords.AT_ONCE + passwords.WAITING

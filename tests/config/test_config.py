@@ -155,7 +155,9 @@ def test_every_key_that_the_conformance_suites_write_is_accepted(tmp_path):
     assert found.is_loopback_only
     assert found.tls == settings_module.Tls("files", Path("/x/tls.pem"), Path("/x/tls.key"))
     assert found.outbound == settings_module.Outbound((Path("/x/ca.pem"),), True, False, 1)
-    assert found.registration == settings_module.Registration(True, True, "complement")
+    assert found.registration == settings_module.Registration(
+        open=True, guests=True, shared_secret="complement"
+    )
     assert found.limits.rate_limits is False
     assert found.limits.password_hash_cost == "lowest"
     assert found.rooms == settings_module.Rooms("11", True, True, "anyone")
