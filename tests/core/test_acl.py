@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from matrixbox.core.acl import ServerAcl
 from matrixbox.core.globs import Glob
 from matrixbox.core.identifiers import ServerName
+from tests.core.timing import within
 
 
 def allows(server: str, **content) -> bool:
@@ -110,7 +111,7 @@ def test_ten_thousand_globs_and_a_thousand_names_take_less_than_a_second():
     start = time.perf_counter()
     acl = ServerAcl.from_content(content)
     assert sum(map(acl.allows, names)) > 900
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < within(1)
 
 
 def test_patterns_are_not_kept_twice():

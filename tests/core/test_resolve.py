@@ -12,6 +12,7 @@ import pytest
 from matrixbox.core.events import CREATE, JOIN_RULES, POWER_LEVELS, Event
 from matrixbox.core.resolve import EventMissing, resolve
 from tests.core.making import CREATOR, VERSIONS, Room, standard_room, versions
+from tests.core.timing import within
 
 ALICE = "@alice:one.test"
 BOB = "@bob:two.test"
@@ -678,7 +679,7 @@ def test_nearly_equal_states_of_thousands_of_members_resolve_quickly(version):
     sets = [{key: event.event_id for key, event in state.items()} for state in (one, two)]
     start = time.perf_counter()
     merged = resolve(room.rules, sets, room, room.create.event_id)
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < within(2)
     assert merged[POWER_LEVELS] == two[POWER_LEVELS].event_id
     assert merged[TOPIC] == two[TOPIC].event_id
     assert len(merged) == len(two)
