@@ -13,7 +13,10 @@ from matrixbox.household.checking import EXIT_DATABASE, EXIT_LISTENER
 from matrixbox.keyfile import EXIT_KEY, KeyFileError
 from matrixbox.observe import log
 from matrixbox.store.errors import StoreError
-from matrixbox.tasks import one_error
+from matrixbox.tasks import CrashLoop, one_error
+
+EXIT_SOFTWARE = 70
+"""EX_SOFTWARE of sysexits; what the store ends the process with, too."""
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -57,14 +60,18 @@ def _run(settings: Settings) -> int:
     except KeyFileError as error:
         tell(str(error))
         return EXIT_KEY
-    except (StoreError, OSError) as error:
-        if is_ready:
-            raise  # not about starting: a bug, to be seen whole
-        if isinstance(error, StoreError):
+    except CrashLoop:
+        return EXIT_SOFTWARE  # logged where it happened; systemd starts the server again
+    except Exception as error:  # noqa: BLE001 - logged without texts of others, see observe.log
+        if not is_ready and isinstance(error, StoreError):
             tell(f"The database in {settings.server.data_dir} cannot be used: {error}")
             return EXIT_DATABASE
-        tell(f"The server cannot start: {error.strerror or error}. `matrixbox check` tells more.")
-        return EXIT_LISTENER
+        if not is_ready and isinstance(error, OSError):
+            tell(f"The server cannot start: {error.strerror}. `matrixbox check` tells more.")
+            return EXIT_LISTENER
+        error_id = log.bug("server ended by a bug", error)
+        tell(f"The server ended because of a bug, {error_id} in the log.")
+        return EXIT_SOFTWARE
 
 
 def welcome(settings: Settings) -> str:

@@ -23,6 +23,8 @@ from matrixbox.household import control
 from matrixbox.keyfile import KeyFileError, open_key, read_key
 from matrixbox.store import meta
 from matrixbox.store.database import Store
+from matrixbox.store.errors import DatabaseTooNew
+from matrixbox.tasks import CrashLoop
 
 
 def run(*arguments: object) -> int:
@@ -201,6 +203,28 @@ def test_what_stops_a_start_is_told_in_one_line_with_its_exit_code(
     fake_server(monkeypatch, main)
     assert run("serve") == code
     assert capsys.readouterr().err == f"{error}\n"
+
+
+@pytest.mark.parametrize("error", [CrashLoop("push"), KeyError("hunter2"), OSError(5, "I/O error")])
+def test_a_server_that_breaks_down_ends_with_70_without_quoting_anybody(
+    home, monkeypatch, capsys, error
+):
+    def main(settings, on_ready):
+        on_ready()
+        raise ExceptionGroup("nursery", [error])
+
+    fake_server(monkeypatch, main)
+    assert run("serve") == 70
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_a_database_of_a_newer_release_is_told(home, monkeypatch, capsys):
+    def main(settings, on_ready):
+        raise DatabaseTooNew("it was used by a newer release")
+
+    fake_server(monkeypatch, main)
+    assert run("serve") == 65
+    assert "used by a newer release" in capsys.readouterr().err
 
 
 def test_the_try_out_says_what_to_do_next(home, monkeypatch, capsys):
