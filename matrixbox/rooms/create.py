@@ -15,9 +15,10 @@ from matrixbox.core.identifiers import RoomId, UserId
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
 from matrixbox.errors import Forbidden, InvalidRoomState, RoomInUse, UnsupportedRoomVersion
-from matrixbox.rooms import ingest, membership
+from matrixbox.rooms import ingest, membership, sending
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.power import POWER, check_levels
 from matrixbox.store import names, rooms
 from matrixbox.store.caches import Session
 from matrixbox.store.transaction import Tx
@@ -25,6 +26,7 @@ from matrixbox.store.transaction import Tx
 Content = Mapping[str, Json]
 
 ENTROPY_KEY = "org.matrixbox.entropy"
+TOMBSTONE = "m.room.tombstone"
 TRUSTED = "trusted_private_chat"
 PRESETS: Mapping[str, tuple[str, str, str]] = {
     # join rule, history visibility, guest access
@@ -72,12 +74,14 @@ def create_room(tx: Tx, env: Env, who: Session, request: RoomRequest) -> RoomId:
     create = create_content(rules, who.user_id, request)
     room_id = None if rules.room_id_is_create_hash else RoomId(_new_room_id(env))
     draft = Draft("m.room.create", who.user_id, create, state_key="")
-    room = ingest.begin(tx, env, rules, draft, room_id)
-    if request.alias is not None and not rooms.add_alias(tx, request.alias, room, who.user):
-        raise RoomInUse("That alias is taken.")
     try:
-        for step in _steps(tx, rules, who, create, request):
+        room = ingest.begin(tx, env, rules, draft, room_id)
+        if request.alias is not None and not rooms.add_alias(tx, request.alias, room, who.user):
+            raise RoomInUse("That alias is taken.")
+        for step in _first_steps(tx, rules, who, create, request):
             ingest.send(tx, env, room, Draft(step.type, who.user_id, step.content, step.state_key))
+        for step in _further_steps(request):
+            sending.send_state(tx, env, who, room, step.type, step.state_key, step.content)
         for invitee in request.invites:
             extra: Content = {"is_direct": True} if request.is_direct else {}
             membership.invite(tx, env, who, room, invitee, extra)
@@ -116,14 +120,14 @@ def creators(rules: RoomRules, creator: UserId, create: Content) -> list[str]:
     return [creator, *(str(other) for other in others)] if isinstance(others, list) else [creator]
 
 
-def _steps(
+def _first_steps(
     tx: Tx, rules: RoomRules, who: Session, create: Content, request: RoomRequest
 ) -> list[StateDraft]:
+    """What the server makes up: steps 2 to 5 of [A7.01]."""
     join = membership.profile_content(tx, who.user) | {"membership": "join"}
-    steps = [
-        StateDraft("m.room.member", who.user_id, join),
-        StateDraft("m.room.power_levels", "", power_levels(rules, who.user_id, create, request)),
-    ]
+    levels = power_levels(rules, who.user_id, create, request)
+    check_levels(levels)
+    steps = [StateDraft("m.room.member", who.user_id, join), StateDraft(POWER, "", levels)]
     if request.alias is not None:
         steps.append(StateDraft("m.room.canonical_alias", "", {"alias": request.alias}))
     join_rule, history, guests = PRESETS[request.preset]
@@ -135,7 +139,12 @@ def _steps(
     ):
         if (kind, "") not in asked:
             steps.append(StateDraft(kind, "", {key: value}))
-    steps.extend(request.initial_state)
+    return steps
+
+
+def _further_steps(request: RoomRequest) -> list[StateDraft]:
+    """What the client wants in the room: steps 6 and 7."""
+    steps = list(request.initial_state)
     if request.name is not None:
         steps.append(StateDraft("m.room.name", "", {"name": request.name}))
     if request.topic is not None:
@@ -154,19 +163,21 @@ def power_levels(
         users[creator] = 100
         if request.preset == TRUSTED:
             users.update(dict.fromkeys(request.invites, 100))
+    named: dict[str, Json] = {
+        "m.room.name": 50,
+        "m.room.avatar": 50,
+        "m.room.canonical_alias": 50,
+        POWER: 100,
+        "m.room.history_visibility": 100,
+        "m.room.server_acl": 100,
+        "m.room.encryption": 100,
+    }
+    if not unlimited:
+        named[TOMBSTONE] = 100
     content: dict[str, Json] = {
         "users": users,
         "users_default": 0,
-        "events": {
-            "m.room.name": 50,
-            "m.room.avatar": 50,
-            "m.room.canonical_alias": 50,
-            "m.room.power_levels": 100,
-            "m.room.history_visibility": 100,
-            "m.room.server_acl": 100,
-            "m.room.encryption": 100,
-            "m.room.tombstone": 150 if unlimited else 100,
-        },
+        "events": named,
         "events_default": 0,
         "state_default": 50,
         "ban": 50,
@@ -175,4 +186,13 @@ def power_levels(
         "invite": 50 if request.preset == "public_chat" else 0,
     }
     content.update(request.power_levels)
+    if unlimited:
+        _protect_tombstone(content)
     return content
+
+
+def _protect_tombstone(content: dict[str, Json]) -> None:
+    """Closing the room needs more than other state, unless the client says how much ([A7.05])."""
+    default, named = content["state_default"], content["events"]
+    if isinstance(default, int) and isinstance(named, Mapping):
+        content["events"] = {TOMBSTONE: max(150, default + 1), **named}

@@ -23,6 +23,7 @@ from matrixbox.rooms import directory, ingest, membership
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.ingest import Transaction
+from matrixbox.rooms.power import POWER, check_levels
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import accounts, events, names, rooms
 from matrixbox.store.caches import Session, StoredEvent
@@ -114,6 +115,8 @@ def send_state(
     if event_type == membership.MEMBER:
         target = _user_id(state_key)
         return membership.set_membership(tx, env, who, room, target, content)
+    if event_type == POWER:
+        check_levels(content)
     state = CurrentState(tx, room)
     present = state.stored((event_type, state_key))
     if (

@@ -16,16 +16,15 @@ from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
 from matrixbox.errors import Forbidden, UnsupportedRoomVersion
 from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
-from matrixbox.rooms.create import RoomRequest, StateDraft, create_room, creators
+from matrixbox.rooms.create import TOMBSTONE, RoomRequest, StateDraft, create_room, creators
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.power import POWER
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import events, names, rooms
 from matrixbox.store.caches import Session
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
-POWER = "m.room.power_levels"
-TOMBSTONE = "m.room.tombstone"
 CARRIED = (
     "m.room.server_acl",
     "m.room.encryption",
