@@ -2,16 +2,20 @@
 
 systemd: `sd_notify` of sd_notify(3), without a library: READY=1, STOPPING=1 and WATCHDOG=1, the
 last sent by the loop itself, so that a loop that hangs is killed and started again (threats T170).
-Pauses: a step of a task that keeps the loop for longer than 50 ms is logged with the task's name
-(T079). Parts: what is broken at the start does not stop the rest, and is told (T151).
+Pauses: what keeps the loop for longer than 50 ms is logged with the task's name (T079). Parts: what
+is broken at the start does not stop the rest, and is told (T151).
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Mapping
+from types import FrameType
 from typing import Self
 
 import trio
@@ -19,7 +23,11 @@ import trio
 from matrixbox.observe import log
 
 PAUSE_S = 0.05
-"""A step that takes longer than this holds up everybody and is logged."""
+"""A round of the loop that takes longer than this holds up everybody and is logged."""
+
+LOOK_EVERY_S = 0.05
+LONG_ROUND_S = 0.02
+"""A round that takes longer than the two together is always looked at."""
 
 PAUSE_LOG_EVERY_S = 1.0
 """Pauses closer together than this are counted and told with the next line."""
@@ -76,40 +84,78 @@ class Notifier:
 
 
 class LoopWatch(trio.abc.Instrument):
-    """Logs every step of a task that keeps the event loop longer than `PAUSE_S`.
+    """Logs when the event loop was held up for longer than `PAUSE_S`, by whom and where.
 
-    Install with `trio.lowlevel.add_instrument`. `worst_s` is the longest step since `reset`.
+    Install with `trio.lowlevel.add_instrument`. Looking at every step of every task would cost half
+    as much again as the steps themselves, so the loop only notes when it begins and ends a round,
+    and a thread looks, twenty times a second, who is at work in a round that takes long.
     """
 
     def __init__(self) -> None:
         self.worst_s = 0.0
-        self._started = time.perf_counter()
+        self._round_since: float | None = None
+        self._seen: tuple[float, dict[str, object]] | None = None
         self._last_told = -PAUSE_LOG_EVERY_S
         self._untold = 0
+        self._loop_thread = threading.get_ident()
+        self._over = threading.Event()
+        threading.Thread(target=self._look, name="observe.loop", daemon=True).start()
 
     def reset(self) -> float:
-        """The longest step so far in seconds; starts counting anew."""
+        """The longest round so far in seconds; starts counting anew."""
         worst, self.worst_s = self.worst_s, 0.0
         return worst
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Trio is about to run a step of `task`."""
-        self._started = time.perf_counter()
+    def after_io_wait(self, timeout: float) -> None:
+        """A round of tasks begins."""
+        self._round_since = time.perf_counter()
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """The step is over."""
-        now = time.perf_counter()
-        took = now - self._started
-        self.worst_s = max(self.worst_s, took)
-        if took < PAUSE_S:
+    def before_io_wait(self, timeout: float) -> None:
+        """The round is over."""
+        since = self._round_since
+        if since is None:
             return
-        if now - self._last_told < PAUSE_LOG_EVERY_S:
+        self._round_since = None
+        took = time.perf_counter() - since
+        if took > self.worst_s:  # noqa: PLR1730 - a call of max() costs more than all else here
+            self.worst_s = took
+        if took >= PAUSE_S:
+            self._tell(since, took)
+
+    def after_run(self) -> None:
+        """The loop is over."""
+        self._over.set()
+
+    def _tell(self, since: float, took: float) -> None:
+        if since - self._last_told < PAUSE_LOG_EVERY_S:
             self._untold += 1
             return
-        log.warning(
-            "loop paused", task=task.name, took_ms=round(took * 1000), not_told=self._untold
-        )
-        self._last_told, self._untold = now, 0
+        fields = self._seen[1] if self._seen is not None and self._seen[0] == since else {}
+        log.warning("loop paused", took_ms=round(took * 1000), not_told=self._untold, **fields)
+        self._last_told, self._untold = since, 0
+
+    def _look(self) -> None:
+        """In a thread of its own: note who works in a round that takes long already."""
+        while not self._over.wait(LOOK_EVERY_S):
+            since = self._round_since
+            if since is not None and time.perf_counter() - since >= LONG_ROUND_S:
+                frame = sys._current_frames().get(self._loop_thread)
+                if frame is not None and since == self._round_since:
+                    self._seen = (since, _at_work(frame))
+
+
+def _at_work(frame: FrameType) -> dict[str, object]:
+    """The task that runs, and the innermost place in this program that it is at."""
+    found: dict[str, object] = {}
+    for outer, line in traceback.walk_stack(frame):
+        file = outer.f_code.co_filename
+        if "place" not in found and "/matrixbox/" in file:
+            found["place"] = f"{file.rpartition('/matrixbox/')[2]}:{line} {outer.f_code.co_name}"
+        if file.endswith("trio/_core/_run.py") and outer.f_code.co_name == "unrolled_run":
+            # Trio keeps the task that it runs in this variable; a test notices when it does not.
+            found["task"] = getattr(outer.f_locals.get("task"), "name", "unknown")
+            break
+    return found
 
 
 class Parts:

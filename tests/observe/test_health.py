@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
 
+from matrixbox.core import json
 from matrixbox.observe import health
 from matrixbox.observe.health import LoopWatch, Notifier, Parts
 
@@ -71,41 +74,69 @@ async def test_no_watchdog_is_fed_when_none_is_asked_for(systemd, environment):
     assert received() == []
 
 
-async def test_t079_a_step_that_holds_up_the_loop_is_logged_with_its_task(monkeypatch):
+@contextmanager
+def watched(monkeypatch) -> Iterator[tuple[LoopWatch, list[dict[str, object]]]]:
+    """A watch over the running loop, and what it tells."""
     told: list[dict[str, object]] = []
     monkeypatch.setattr(health.log, "warning", lambda event, **fields: told.append(fields))
     watch = LoopWatch()
-
-    async def slow() -> None:
-        time.sleep(health.PAUSE_S * 1.5)
-        await trio.lowlevel.checkpoint()
-        time.sleep(health.PAUSE_S * 1.5)
-
     trio.lowlevel.add_instrument(watch)
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(slow, name="the slow one")
+        yield watch, told
     finally:
         trio.lowlevel.remove_instrument(watch)
-    assert [fields["task"] for fields in told] == ["the slow one"]  # the second is only counted
-    assert told[0]["took_ms"] >= health.PAUSE_S * 1000
-    assert watch.reset() >= health.PAUSE_S
+        watch.after_run()
+
+
+async def test_t079_what_holds_up_the_loop_is_logged_with_its_task(monkeypatch):
+    async def slow() -> None:
+        await trio.lowlevel.checkpoint()
+        hold_up(0.3)
+        await trio.lowlevel.checkpoint()
+        hold_up(0.1)
+        await trio.lowlevel.checkpoint()
+
+    def hold_up(seconds: float) -> None:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+
+    with watched(monkeypatch) as (watch, told):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(slow, name="the slow one")
+    assert len(told) == 1  # the second one is only counted
+    assert told[0]["task"] == "the slow one"
+    assert told[0]["took_ms"] >= 300
+    assert watch.reset() >= 0.3
     assert watch.worst_s == 0
 
 
-async def test_quick_steps_are_not_logged(monkeypatch):
-    told: list[str] = []
-    monkeypatch.setattr(health.log, "warning", lambda event, **fields: told.append(event))
-    watch = LoopWatch()
+async def test_the_place_in_this_program_is_told(monkeypatch):
+    def sleep_long(value: object, scalars: object) -> bool:
+        time.sleep(0.3)
+        return True
+
+    monkeypatch.setattr("matrixbox.core.json._consists_of", sleep_long)
+    with watched(monkeypatch) as (_, told):
+        await trio.lowlevel.checkpoint()
+        json.encode_canonical({"a": 1})
+        await trio.lowlevel.checkpoint()
+    assert [str(fields["place"]).partition(":")[0] for fields in told] == ["core/json.py"]
+
+
+async def test_quick_rounds_are_not_logged(monkeypatch):
     monkeypatch.setattr(health, "PAUSE_S", 5.0)
-    trio.lowlevel.add_instrument(watch)
-    try:
+    with watched(monkeypatch) as (watch, told):
         for _ in range(100):
             await trio.lowlevel.checkpoint()
-    finally:
-        trio.lowlevel.remove_instrument(watch)
     assert told == []
     assert watch.worst_s > 0
+
+
+async def test_waiting_is_no_pause(monkeypatch):
+    with watched(monkeypatch) as (_, told):
+        await trio.sleep(health.PAUSE_S * 3)
+    assert told == []
 
 
 def test_t151_broken_parts_are_told_until_they_work():
