@@ -7,7 +7,7 @@ reference hash for an event"; rooms/v3 and v4, "Event IDs" [A4.01], [A4.02].
 from __future__ import annotations
 
 import binascii
-from base64 import b64decode, b64encode, urlsafe_b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -17,7 +17,6 @@ from matrixbox.core.pruning import redact
 from matrixbox.core.room_versions import RoomRules
 
 _NOT_HASHED = frozenset({"unsigned", "signatures", "hashes"})
-_NOT_REFERENCED = frozenset({"unsigned", "signatures"})
 
 
 def encode_base64(data: bytes) -> str:
@@ -28,6 +27,7 @@ def encode_base64(data: bytes) -> str:
 _ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _JUNK = bytes(set(range(256)) - _ALPHABET)
 _STANDARD = bytes.maketrans(b"-_", b"+/")
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 def decode_base64(text: str) -> bytes:
@@ -38,7 +38,7 @@ def decode_base64(text: str) -> bytes:
     """
     data = text.encode(errors="replace").translate(_STANDARD).translate(None, _JUNK)
     try:
-        return b64decode(data + b"=" * (-len(data) % 4))
+        return b64decode(data + b"==")  # more padding than needed does no harm
     except binascii.Error as error:
         raise ValueError("not base64") from error
 
@@ -74,9 +74,8 @@ def content_hash_matches(pdu: Mapping[str, Json]) -> bool:
 
 def reference_hash(rules: RoomRules, pdu: Mapping[str, Json]) -> bytes:
     """The SHA-256 over the event's redacted form, which names it from room version 3 on."""
-    kept = redact(rules, pdu)
-    for key in _NOT_REFERENCED:
-        kept.pop(key, None)
+    kept = redact(rules, pdu)  # without `unsigned` already
+    kept.pop("signatures", None)
     return sha256(encode_canonical(kept)).digest()
 
 
@@ -84,7 +83,7 @@ def event_id_of(rules: RoomRules, pdu: Mapping[str, Json]) -> EventId:
     """The event's ID: computed, or in room versions 1 and 2 as the PDU says (a str there)."""
     if rules.event_id_in_pdu:
         return EventId(str(pdu["event_id"]))
-    digest = reference_hash(rules, pdu)
+    name = encode_base64(reference_hash(rules, pdu))
     if rules.event_id_url_safe:
-        return EventId("$" + urlsafe_b64encode(digest).decode().rstrip("="))
-    return EventId("$" + encode_base64(digest))
+        name = name.translate(_URL_SAFE)
+    return EventId("$" + name)

@@ -28,7 +28,9 @@ def resolve_v1(
             candidates.setdefault(key, set()).add(event_id)
     # "Start by setting R to the union of the states, excluding any conflicting events."
     resolved = {key: next(iter(ids)) for key, ids in candidates.items() if len(ids) == 1}
-    conflicts = {key: _by_age(reader, ids) for key, ids in candidates.items() if len(ids) > 1}
+    conflicts = {
+        key: _by_age(reader, ids) for key, ids in candidates.items() if key not in resolved
+    }
     for type_ in _PASSES:
         found = {
             key: _last_allowed(reader, resolved, key, events)

@@ -73,6 +73,16 @@ def test_impossible_lengths_are_errors(text):
         decode_base64(text)
 
 
+@pytest.mark.parametrize("length", range(20))
+def test_every_length_comes_back_from_base64(length):
+    for data in (bytes(length), b"\xff" * length, bytes([0, 0, 0x17]) * length):
+        text = encode_base64(data)
+        assert (
+            decode_base64(text) == decode_base64(text + "=") == decode_base64(text + "==") == data
+        )
+    assert encode_base64(b"\0\0\x17") == "AAAX"
+
+
 @given(st.binary())
 def test_base64_comes_back(data):
     assert decode_base64(encode_base64(data)) == data

@@ -11,6 +11,7 @@ import pytest
 
 from matrixbox.core.events import CREATE, JOIN_RULES, POWER_LEVELS, Event
 from matrixbox.core.resolve import EventMissing, resolve
+from matrixbox.core.resolve_v2 import _is_power_event
 from tests.core.making import CREATOR, VERSIONS, Room, standard_room, versions
 from tests.core.timing import within
 
@@ -230,6 +231,40 @@ def test_v1_members_are_resolved_under_the_new_join_rules_and_before_the_rest():
     assert merged[TOPIC] is topics[0]
 
 
+@pytest.mark.parametrize("type_", ["m.room.power_levels", "m.room.join_rules", "m.room.member"])
+def test_v1_conflicts_about_authorisation_stop_at_the_first_refusal(type_):
+    """[A6.02]: while of other conflicts the highest allowed event wins."""
+    room = standard_room("1")
+    content = {"join_rule": "public", "membership": "ban", "users": {CREATOR: 100, MOD: 50}}
+    key = BOB if type_ == "m.room.member" else ""
+    events = [
+        room.make(type_, content, sender=sender, key=key, depth=depth)
+        for sender, depth in ((CREATOR, 50), ("@outsider:a", 51), (CREATOR, 52))
+    ]
+    merged = merge(room, *(branch(room, event) for event in events))
+    assert merged[type_, key] is events[0]
+
+
+def test_v1_events_don_t_bring_their_own_auth_events():
+    """[A6.02], [A6.03]: only R counts."""
+    room = standard_room("1")
+    new = "@new:three.test"
+    room.member(new, "join")
+    room.levels(users={MOD: 50, new: 50})
+    levels = room.state[POWER_LEVELS]
+    topics = [state_event(room, TOPIC, new, depth=depth) for depth in (50, 51)]
+    rules = [
+        room.make("m.room.join_rules", {"join_rule": "invite"}, sender=sender, key="", depth=depth)
+        for sender, depth in ((MOD, 52), (new, 53))
+    ]
+    del room.state[member(new)]  # though the events by the new user cite the join
+    merged = merge(
+        room, branch(room, levels, topics[0], rules[0]), branch(room, levels, topics[1], rules[1])
+    )
+    assert TOPIC not in merged
+    assert merged[JOIN_RULES] is rules[0]
+
+
 # --- version 2 and later
 
 
@@ -414,6 +449,57 @@ def test_v2_the_mainline_is_that_of_the_resolved_power_levels(version):
     # under the other levels meets it further back.
     assert merged[POWER_LEVELS] is deeper
     assert merged[TOPIC] is on_side
+
+
+@FROM_V2
+def test_v2_power_levels_off_the_mainline_are_passed_once_and_remembered(version):
+    """[A6.09], T007: all events under the same side levels have the same position."""
+    room = standard_room(version)
+    older = dict(room.state)
+    under_old = state_event(room, TOPIC, CREATOR, origin_server_ts=500)
+    room.levels(users={MOD: 50}, ban=51)
+    trunk = dict(room.state)
+    # Levels that lost long ago: nobody's state holds them, but what is shared cites them too, so
+    # they are in every auth chain and are not replayed.
+    room.levels(users={MOD: 50}, ban=52)
+    room.levels(users={MOD: 50}, ban=53)
+    shared = state_event(room, NAME, CREATOR)
+    topics = [state_event(room, TOPIC, CREATOR, origin_server_ts=100 + n) for n in range(12)]
+    room.state = dict(trunk)
+    room.levels(users={MOD: 50}, ban=54)
+    states = [
+        {**room.state, NAME: shared, TOPIC: under_old},
+        *({**room.state, NAME: shared, TOPIC: topic} for topic in topics),
+        {**trunk, NAME: shared},
+    ]
+    sets = [{key: event.event_id for key, event in state.items()} for state in states]
+    merged = resolve(room.rules, sets, room, room.create.event_id)
+    assert merged[POWER_LEVELS] == room.state[POWER_LEVELS].event_id
+    assert merged[TOPIC] == topics[-1].event_id
+    assert older[POWER_LEVELS].event_id in under_old.auth_event_ids
+
+
+@FROM_V2
+def test_v2_which_events_are_power_events(version):
+    """rooms/v2, "Power events" """
+    room = standard_room(version)
+
+    def is_power(type_: str, sender: str, key: str | None, **content) -> bool:
+        return _is_power_event(room.make(type_, content, sender=sender, key=key))
+
+    for type_ in ("m.room.power_levels", "m.room.join_rules"):
+        assert is_power(type_, MOD, "")
+        assert is_power(type_, MOD, "odd")
+        assert not is_power(type_, MOD, None)
+    for membership in ("leave", "ban"):
+        assert is_power("m.room.member", MOD, BOB, membership=membership)
+        assert not is_power("m.room.member", MOD, MOD, membership=membership)
+        assert not is_power("m.room.member", MOD, None, membership=membership)
+    for membership in ("join", "invite", "knock", None, ["ban"]):
+        assert not is_power("m.room.member", MOD, BOB, membership=membership)
+    assert not is_power("m.room.member", MOD, BOB)
+    for type_ in ("m.room.create", "m.room.topic", "m.room.third_party_invite"):
+        assert not is_power(type_, MOD, "", membership="ban")
 
 
 @FROM_V2
