@@ -140,9 +140,8 @@ class Connection:
 
     async def _handshake(self) -> None:
         if self._sslcontext is not None:
-            self._stream = trio.SSLStream(
-                self._wire, self._sslcontext, server_side=True, https_compatible=True
-            )
+            # Not "https_compatible": that would keep the closing notice from the peer.
+            self._stream = trio.SSLStream(self._wire, self._sslcontext, server_side=True)
             await self._stream.do_handshake()
 
     async def _converse(self) -> None:

@@ -2,9 +2,9 @@
 
     python -m tests.live.door_app --kind door --port 8008 --bounds '{"head_s": 1}' --certificate F
 
-Prints one line of JSON when it listens: its plain and TLS ports. `--kind hypercorn` and
-`--kind quart` serve the same routes by Hypercorn as it comes, the latter through Quart: the
-negative controls, which the attacks must bring down where ours stands.
+Prints one line of JSON when it listens: its plain and TLS ports. `--kind hypercorn` serves the same
+routes by Hypercorn as it comes, `--kind quart` one route of a plain Quart application: the negative
+controls, which the attacks must bring down where ours stands.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import argparse
 import ipaddress
 import json
 import signal
+import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import hypercorn.trio
 import trio
 from attrs import define, field
 from hypercorn.config import Config
+from quart_trio import QuartTrio
 
 from matrixbox.api.admission import HOME_NETWORKS, Admission, IpNetwork
 from matrixbox.api.answers import Response
@@ -204,11 +208,19 @@ def authenticate(call: Call) -> str:
     return token
 
 
+def plain_quart() -> AsgiApp:
+    """An application as Quart's documentation shows it."""
+    quart = QuartTrio(__name__)
+
+    @quart.get("/_matrix/client/versions")
+    async def versions() -> dict[str, list[str]]:
+        return {"versions": ["v1.19"]}
+
+    return cast(AsgiApp, quart)
+
+
 def make_application(
-    seen: Watched,
-    bounds: Bounds,
-    mount: Mount = Mount.ASGI,
-    on_household: Callable[[str], None] = lambda address: None,
+    seen: Watched, bounds: Bounds, on_household: Callable[[str], None] = lambda address: None
 ) -> Application:
     """The application with the test routes."""
     return Application(
@@ -216,7 +228,6 @@ def make_application(
         services=seen,
         authenticators={Auth.USER: authenticate},
         bounds=bounds,
-        default_mount=mount,
         quart=make_quart,
         on_household=on_household,
     )
@@ -247,7 +258,9 @@ async def serve_door(arguments: argparse.Namespace, seen: Watched) -> None:
             announce([port for _, port in addresses])
             async for number in signals:
                 if number == signal.SIGHUP:
-                    context.load_cert_chain(arguments.certificate)
+                    with suppress(ssl.SSLError):
+                        # Replaced between the certificate and the key: the old pair goes on.
+                        context.load_cert_chain(arguments.certificate)
                 else:
                     await door.stop()
                     break
@@ -256,11 +269,11 @@ async def serve_door(arguments: argparse.Namespace, seen: Watched) -> None:
 
 async def serve_hypercorn(arguments: argparse.Namespace, seen: Watched) -> None:
     """Serve by Hypercorn as it comes."""
-    mount = Mount.QUART if arguments.kind == "quart" else Mount.ASGI
-    app: AsgiApp = make_application(seen, Bounds(), mount)
+    app = plain_quart() if arguments.kind == "quart" else make_application(seen, Bounds())
     config = Config()
     config.bind = [f"{arguments.host}:{arguments.port}"]
     config.errorlog = None
+    config.keep_alive_timeout = arguments.keep_alive
     serve = partial(hypercorn.trio.serve, app, config)  # type: ignore[arg-type]
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -288,6 +301,7 @@ def main() -> None:
     parser.add_argument("--bounds", default="{}", help="limits that differ, as JSON")
     parser.add_argument("--home", default="", help="the home network instead of the private ones")
     parser.add_argument("--certificate", type=Path, help="certificate and key in one PEM file")
+    parser.add_argument("--keep-alive", type=float, default=5, help="Hypercorn's own timeout")
     parser.add_argument("--log", default="warning")
     arguments = parser.parse_args()
     log.configure(arguments.log)

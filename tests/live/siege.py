@@ -190,7 +190,11 @@ async def silent_after_handshake(target: Running, source: str) -> None:
 
 
 async def connect_tls(
-    target: Running, source: str | None = None, context: ssl.SSLContext | None = None
+    target: Running,
+    source: str | None = None,
+    context: ssl.SSLContext | None = None,
+    *,
+    insists_on_notice: bool = False,
 ) -> trio.SSLStream[trio.SocketStream]:
     """A TLS connection, without a look at the certificate unless a context is given."""
     assert target.tls_port is not None
@@ -199,7 +203,9 @@ async def connect_tls(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     plain = await connect(target, source, port=target.tls_port)
-    stream = trio.SSLStream(plain, context, server_hostname="old.test", https_compatible=True)
+    stream = trio.SSLStream(
+        plain, context, server_hostname="old.test", https_compatible=not insists_on_notice
+    )
     try:
         await stream.do_handshake()
     except BaseException:

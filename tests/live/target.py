@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +105,18 @@ def running(
     kind: str = "door",
     real: bool = False,
     before: Callable[[], None] | None = None,
+    pem: Path | None = None,
 ) -> Iterator[Running]:
     """Start the test application, and end it; with short deadlines unless `real`.
 
-    `before` runs in the new process, before the program does.
+    `before` runs in the new process, before the program does; `pem` is the certificate's file, a
+    new one unless given.
     """
-    with certificate() as pem:
+    with certificate() if pem is None else nullcontext(pem) as file:
         limits = {**({} if real else SHORT), **(bounds or {})}
         command = [
             *(sys.executable, "-m", "tests.live.door_app", "--kind", kind),
-            *("--bounds", json.dumps(limits), "--certificate", str(pem)),
+            *("--bounds", json.dumps(limits), "--certificate", str(file)),
             *arguments,
         ]
         process = subprocess.Popen(
