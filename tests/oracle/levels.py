@@ -29,7 +29,11 @@ def first_power_levels(
         if number < 12 or user not in creators:
             content["users"].setdefault(user, level(rng, number))
     if rng.random() < 0.5:
-        content["events"] = {"m.room.power_levels": rng.choice((50, 50, 100))}
+        content["events"] = {"m.room.power_levels": rng.choice((50, 50, 50, 100))}
+        if rng.random() < 0.3:
+            content["events"][rng.choice(TYPES)] = level(rng, number)
+    if rng.random() < 0.1:
+        content["notifications"] = {"room": level(rng, number)}
     if rng.random() < 0.5:
         content[rng.choice(NAMED)] = level(rng, number)
     if number < 10 and rng.random() < 0.02:
@@ -57,13 +61,13 @@ def copied(value: Any) -> Any:
 
 def change(rng: random.Random, number: int, content: dict[str, Any], users: Sequence[str]) -> None:
     draw = rng.random()
-    if draw < 0.45:
+    if draw < 0.42:
         change_entry(rng, number, content, "users", rng.choice(users))
-    elif draw < 0.62:
+    elif draw < 0.6:
         change_entry(rng, number, content, "events", rng.choice(TYPES))
     elif draw < 0.72:
         change_entry(rng, number, content, "notifications", rng.choice(("room", "other")))
-    elif draw < 0.95:
+    elif draw < 0.94:
         name = rng.choice(NAMED)
         if name in content and rng.random() < 0.3:
             del content[name]
@@ -79,6 +83,8 @@ def change_entry(
     entries = content.get(name)
     entries = dict(entries) if isinstance(entries, Mapping) else {}
     if entries and rng.random() < 0.3:
+        key = rng.choice(list(entries))
+    if entries and rng.random() < 0.25:
         del entries[rng.choice(list(entries))]
     else:
         entries[key] = level(rng, number)
@@ -91,12 +97,15 @@ def make_odd(rng: random.Random, number: int, content: dict[str, Any]) -> None:
     if draw < 0.5:
         change_entry(rng, number, content, "users", rng.choice(ODD_USERS))
     elif draw < 0.8:
-        users = dict(content.get("users") or {})
+        users = copied(content.get("users"))
+        users = users if isinstance(users, dict) else {}
         users[rng.choice((*users, "@odd:a.test"))] = odd
         content["users"] = users
     elif draw < 0.85:
         content["users"] = rng.choice((None, [], "x", 5))
-    elif number >= 10 or draw < 0.9:
+    elif number >= 10 and draw < 0.9:
+        content[rng.choice(("events", "notifications"))] = rng.choice((odd, {"m.room.name": odd}))
+    elif draw < 0.97:
         content[rng.choice(NAMED)] = odd
     else:
         content.pop("users", None)

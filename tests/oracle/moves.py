@@ -189,7 +189,10 @@ def unban(room: Room, state: StateIds) -> Move | None:
     return member_event("unban", room.powerful(state), target, {"membership": "leave"})
 
 
-def knock(room: Room, state: StateIds) -> Move:
+def knock(room: Room, state: StateIds) -> Move | None:
+    rule = room.content(state, JOIN_RULES).get("join_rule")
+    if rule not in ("knock", "knock_restricted") and room.rng.random() < 0.7:
+        return None
     user = room.someone(state, "leave", "knock")
     return member_event("knock", user, user, {"membership": "knock"})
 
@@ -252,12 +255,13 @@ def third_party_offer(room: Room, state: StateIds) -> Move:
 
 def third_party_invite(room: Room, state: StateIds) -> Move | None:
     offers = [key[1] for key in state if key[0] == "m.room.third_party_invite"]
-    if not offers:
+    if not offers and room.rng.random() < 0.97:
         return None
     rng, target = room.rng, room.someone(state, "leave", "knock")
-    token = rng.choice(offers)
-    offer = room.graph.events[state["m.room.third_party_invite", token]]
-    sender = offer["sender"] if rng.random() < 0.9 else rng.choice(USERS)
+    token = rng.choice(offers or TOKENS)
+    sender = room.member(state)
+    if offers and rng.random() < 0.9:
+        sender = room.graph.events[state["m.room.third_party_invite", token]]["sender"]
     mxid = target if rng.random() < 0.92 else rng.choice(USERS)
     signature = third_party_signature(1, mxid, token if rng.random() < 0.92 else "other")
     signed: dict[str, Any] = {
@@ -309,7 +313,7 @@ TABLE: tuple[tuple[Maker, float, int, int], ...] = (
     (knock, 1, 1, 6),
     (knock, 6, 7, 12),
     (for_another, 1.5, 1, 12),
-    (power_levels, 16, 1, 12),
+    (power_levels, 18, 1, 12),
     (join_rules, 8, 1, 12),
     (third_party_offer, 3, 1, 12),
     (third_party_invite, 6, 1, 12),

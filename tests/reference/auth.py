@@ -89,11 +89,18 @@ class RulesV8(RulesV7):
         return keys
 
     def required_signers(self, event: Event) -> set[str | None]:
-        """4.2: whatever the membership."""
+        """With the server of rule 4.2."""
         signers, content = super().required_signers(event), event["content"]
         if event["type"] == "m.room.member" and "join_authorised_via_users_server" in content:
             signers.add(domain_of(content["join_authorised_via_users_server"]))
         return signers
+
+    def member_authorised_via(self, event: Event) -> None:
+        """4.2: whatever the membership."""
+        if "join_authorised_via_users_server" in event["content"]:
+            via = event["content"]["join_authorised_via_users_server"]
+            if domain_of(via) not in event["signatures"]:
+                raise Reject("member: not signed by the authorising server")
 
     def restricting_rules(self) -> tuple[str, ...]:
         return ("restricted",)

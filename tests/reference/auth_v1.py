@@ -204,6 +204,7 @@ class RulesV1:
     def member(self, event: Event, state: State, events: Events) -> str:
         if "state_key" not in event or "membership" not in event["content"]:
             raise Reject("member: no state_key or membership")
+        self.member_authorised_via(event)
         membership = event["content"]["membership"]
         if membership == "join":
             return self.join(event, state, events)
@@ -214,6 +215,9 @@ class RulesV1:
         if membership == "ban":
             return self.ban(event, state)
         return self.other_membership(event, state)
+
+    def member_authorised_via(self, event: Event) -> None:
+        """Rooms 8 and later have a rule here."""
 
     def other_membership(self, event: Event, state: State) -> str:
         raise Reject("member: unknown membership")
