@@ -26,9 +26,10 @@ from pathlib import Path
 
 import apsw
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from matrixbox.store.database import Store, Tuning
+from matrixbox.store.errors import StoreError
 from matrixbox.store.failures import EXIT_DATABASE_FAILED, Failures
 from matrixbox.store.runner import Runner
 from matrixbox.store.writer import Writer
@@ -38,7 +39,7 @@ from tests.crash.faulty import FaultyVfs, io_error
 NEVER_DONE_WITHOUT = {"xWrite", "xSync", "xRead"}
 WITH_THREADS = 60
 FAULT = b"F"
-SENDS = 8
+SENDS = 7
 
 
 @define
@@ -128,6 +129,7 @@ class Harness:
                 on_fatal=self.on_fatal,
                 sends=SENDS,
                 tasks=3 if threads else 1,
+                joins=1,
             )
         )
 
@@ -154,7 +156,7 @@ class Harness:
             report.wrong.append(f"{where}: exit code {exit_code}")
         try:
             self._look(facts)
-        except (workload.Broken, apsw.Error, StoreFailure) as error:
+        except (workload.Broken, apsw.Error, StoreError, StoreFailure) as error:
             report.wrong.append(f"{where}: {error!r}")
 
     def _look(self, facts: list[object]) -> None:
@@ -162,7 +164,7 @@ class Harness:
             self.place / "db",
             runner=Runner.INLINE,
             migrations=workload.RELEASES[-1],
-            tuning=evolve(self.tuning),
+            tuning=self.tuning,
             on_fatal=_raise,
         )
         try:

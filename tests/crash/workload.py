@@ -139,6 +139,7 @@ async def run(
     on_fatal: Callable[[BaseException], None] | None = None,
     sends: int = 25,
     tasks: int = 4,
+    joins: int = 3,
     seed: int = 1,
 ) -> None:
     """The whole story, through the real store: two releases, each with its tasks."""
@@ -151,7 +152,7 @@ async def run(
                 for task in range(tasks):
                     chance = random.Random(f"{seed} {release} {task}")
                     nursery.start_soon(_client, store, note, release, task, sends, chance)
-                nursery.start_soon(_joiner, store, note, release)
+                nursery.start_soon(_joiner, store, note, release, joins)
 
 
 async def _client(
@@ -174,8 +175,8 @@ async def _client(
                 note(Redacted(pos))
 
 
-async def _joiner(store: Store, note: Callable[[object], None], release: int) -> None:
-    for i in range(3):
+async def _joiner(store: Store, note: Callable[[object], None], release: int, joins: int) -> None:
+    for i in range(joins):
         name = f"many {release}.{i}"
         pos = await store.write(send_many, i % ROOMS, name, 25, heavy=True)
         note(Many(pos, name))
