@@ -1,30 +1,10 @@
-"""For all tests: what did not run is told; which tests share a worker; no stray log handlers."""
+"""For all tests: what did not run is told."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.reporting import PREFIX, reasons
-
-# They start processes, use much of the machine, and look at times: one after the other, first.
-ONE_WORKER = ("live", "clients", "crash")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Know the mark also where pytest-xdist is not installed."""
-    config.addinivalue_line("markers", "xdist_group(name): tests that share a worker")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, keep each file, and each of the folders above, on one of them."""
-    for item in items:
-        folder = item.nodeid.split("/")[1] if item.nodeid.count("/") > 1 else ""
-        group = folder if folder in ONE_WORKER else item.nodeid.partition("::")[0]
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(
-        key=lambda item: not item.nodeid.startswith(tuple(f"tests/{f}/" for f in ONE_WORKER))
-    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
