@@ -13,7 +13,7 @@ from attrs import define, field
 from matrixbox.core.events import Event, StateKey, membership_of
 from matrixbox.core.json import decode_stored
 from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
-from matrixbox.rooms.state import after
+from matrixbox.rooms.state import CurrentState, after
 from matrixbox.store import account_data, events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.memberships import Member, Membership
@@ -49,6 +49,12 @@ class Reader:
         """Whether the user is in the room now."""
         return self.member is not None and self.member.membership is Membership.JOIN
 
+    @property
+    def is_world_readable(self) -> bool:
+        """Whether anybody may read what is sent to the room now."""
+        history = CurrentState(self.tx, self.room).get(HISTORY)
+        return HistoryVisibility.of(history) is HistoryVisibility.WORLD_READABLE
+
     def _event(self, snapshot: SnapshotNid, key: StateKey) -> Event | None:
         found = (snapshot, key)
         if found not in self._states:
@@ -79,16 +85,29 @@ class Reader:
         """Whether the user may see an event of the room's timeline."""
         if stored.room != self.room or stored.status or stored.snapshot is None:
             return False
+        if self.member is not None and self.member.forgotten:
+            return False
         event = stored.event
         if event.state_key is None and event.sender in self.ignored:
             return False
-        before = SnapshotNid(stored.snapshot)
-        visibility = self._visibility(before)
-        if self.joined and visibility in _OPEN_TO_MEMBERS:
+        if self.joined and self._visibility(SnapshotNid(stored.snapshot)) in _OPEN_TO_MEMBERS:
             return True
-        key = (event.type, event.state_key)
-        if key == self._member_key and membership_of(event) in ("leave", "ban"):
+        if (event.type, event.state_key) == self._member_key and membership_of(event) in (
+            "leave",
+            "ban",
+        ):
             return True  # else nobody would see an invitation go
+        return self.may_see_room_at(stored)
+
+    def may_see_room_at(self, stored: StoredEvent) -> bool:
+        """Whether the room's history is open to the user at an event of its timeline.
+
+        Of one's own leaving one learns in any case; the room around it is another matter.
+        """
+        event = stored.event
+        before = SnapshotNid(stored.snapshot or 0)
+        visibility = self._visibility(before)
+        key = (event.type, event.state_key)
         following = after(stored) if key in (self._member_key, HISTORY) else before
         standing = Standing(
             self.membership_in(before),
@@ -103,17 +122,28 @@ class Reader:
             self._last_joined = self._find_last_joined()
         return stored.pos is not None and stored.pos <= self._last_joined
 
-    def was_ever_joined(self) -> bool:
-        """Whether the user was in the room at some time."""
-        if self._last_joined is None:
-            self._last_joined = self._find_last_joined()
-        return self._last_joined >= 0
+    def parting(self) -> EventNid | None:
+        """The event that ended the user's last time in the room; None where there was none.
+
+        Who was in the room may later knock, be invited or banned: that shows nothing newer.
+        """
+        was_in, last = False, None
+        for _, nid in self._memberships():
+            is_in = bool(nid) and self._is_join(nid)
+            if was_in and not is_in and nid:
+                last = nid
+            was_in = is_in
+        return None if was_in else last
 
     def _find_last_joined(self) -> int:
         """The last position at which the user joined; -1: never."""
+        joins = (pos for pos, nid in self._memberships() if nid and self._is_join(nid))
+        return max(joins, default=-1)
+
+    def _memberships(self) -> list[tuple[int, EventNid]]:
+        """The user's membership events in the current state, by the positions they came at."""
         slot = names.slot_nid(self.tx, self._member_key)
-        history = [] if slot is None else rooms.slot_history(self.tx, self.room, slot)
-        return max((pos for pos, nid in history if nid and self._is_join(nid)), default=-1)
+        return [] if slot is None else rooms.slot_history(self.tx, self.room, slot)
 
     def _is_join(self, nid: EventNid) -> bool:
         return events.by_nid(self.tx, nid).event.content.get("membership") == "join"

@@ -6,19 +6,17 @@ now, who left sees what was then, others nothing unless the room is world-readab
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from matrixbox.core.events import StateKey, membership_of
 from matrixbox.core.json import Json, encode
-from matrixbox.core.visibility import HistoryVisibility
 from matrixbox.errors import Forbidden, NotFound
 from matrixbox.rooms.formatting import Formatter, Fragment
-from matrixbox.rooms.reading import HISTORY, Reader
-from matrixbox.rooms.state import CurrentState, after
+from matrixbox.rooms.reading import Reader
+from matrixbox.rooms.state import after
 from matrixbox.rooms.tokens import Place
 from matrixbox.store import events, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
-from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import EventNid, RoomNid, SlotNid, SnapshotNid
 from matrixbox.store.transaction import Tx
 
@@ -31,20 +29,12 @@ def _readable(reader: Reader) -> SnapshotNid | None:
     member = reader.member
     if member is not None and member.forgotten:
         raise Forbidden("You have forgotten that room.")
-    if reader.joined:
+    if reader.joined or reader.is_world_readable:
         return NOW
-    tx, room = reader.tx, reader.room
-    if HistoryVisibility.of(CurrentState(tx, room).get(HISTORY)) is (
-        HistoryVisibility.WORLD_READABLE
-    ):
-        return NOW
-    left = member is not None and member.membership in (Membership.LEAVE, Membership.BAN)
-    if not left or member is None or not member.event:
+    parting = reader.parting()
+    if parting is None:
         raise Forbidden("You are not in that room.")
-    last = events.by_nid(tx, member.event)
-    if not reader.was_ever_joined():
-        raise Forbidden("You were never in that room.")
-    return after(last)
+    return after(events.by_nid(reader.tx, parting))
 
 
 def _entries(tx: Tx, room: RoomNid, at: SnapshotNid | None) -> dict[SlotNid, EventNid]:
@@ -140,15 +130,26 @@ def joined(reader: Reader) -> dict[str, Json]:
     return shown
 
 
-def current_members(reader: Reader, users: Iterable[str]) -> list[Fragment]:
-    """The present membership events of some users, those that have one."""
-    state = CurrentState(reader.tx, reader.room)
-    found = (state.stored((MEMBER, user)) for user in users)
-    return Formatter(reader).all(stored for stored in found if stored is not None)
+def senders(reader: Reader, shown: Sequence[StoredEvent]) -> list[Fragment]:
+    """The membership events of who sent some events, as of the newest of these."""
+    if not shown:
+        return []
+    tx, newest = reader.tx, max(shown, key=lambda stored: (stored.pos or 0, stored.sub))
+    if not reader.may_see_room_at(newest):
+        return []
+    users = dict.fromkeys(stored.event.sender for stored in shown)
+    slots = [names.slot_nid(tx, (MEMBER, user)) for user in users]
+    found = snapshots.lookup(tx, after(newest), [slot for slot in slots if slot is not None])
+    return Formatter(reader).all(events.by_nid(tx, nid) for nid in found.values() if nid)
 
 
 def around(reader: Reader, last: StoredEvent, senders: Collection[str] | None) -> list[Fragment]:
-    """The state after an event, with the memberships of all or only of some users ([C9.05])."""
+    """The state after an event, with the memberships of all or only of some users ([C9.05]).
+
+    Nothing where the event tells the user only of his own leaving (T104).
+    """
+    if not reader.may_see_room_at(last):
+        return []
     tx = reader.tx
     shown = []
     for slot, nid in snapshots.state(tx, after(last)).items():

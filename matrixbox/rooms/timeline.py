@@ -20,6 +20,7 @@ from matrixbox.store.caches import StoredEvent
 Wanted = Callable[[StoredEvent], bool]
 
 BEGINNING = Place(0, -(2**53))
+NO_EVENT = "There is no such event, or you may not see it."
 MAX_SCANNED = 2_000  # events looked at for one page (T013)
 _BATCH = 100
 
@@ -86,7 +87,7 @@ def event(reader: Reader, event_id: EventId) -> StoredEvent:
     """One event; NotFound both for a missing and for an invisible one ([C9.06])."""
     stored = events.by_id(reader.tx, event_id)
     if stored is None or stored.pos is None or not reader.may_see(stored):
-        raise NotFound("There is no such event, or you may not see it.")
+        raise NotFound(NO_EVENT)
     return stored
 
 
@@ -153,6 +154,8 @@ def tx_end(reader: Reader) -> int:
 
 
 def require_reader(reader: Reader) -> None:
-    """Raise Forbidden for a user who was never in the room and has nothing to read there."""
-    if reader.member is None or reader.member.forgotten:
+    """Raise Forbidden for a user who has nothing to read in the room ([C9.04])."""
+    if reader.member is None and not reader.is_world_readable:
         raise Forbidden("You are not in that room.")
+    if reader.member is not None and reader.member.forgotten:
+        raise Forbidden("You have forgotten that room.")

@@ -28,7 +28,7 @@ from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 from matrixbox.sync import sections
-from matrixbox.sync.sections import Window
+from matrixbox.sync.sections import Timeline, Window
 
 Answer = dict[str, Any]
 
@@ -63,6 +63,13 @@ class _Room:
     window: Window
     whole: bool
 
+    def timeline_only(self) -> Answer:
+        """The timeline of somebody to whom the room's state was never shown."""
+        shown = sections.timeline(self.reader, self.window, self.request.filter.room.timeline)
+        nothing: Answer = {"events": []}
+        names_of_state = self.request.state_after or ("state",)
+        return {"timeline": self._timeline(shown), **dict.fromkeys(names_of_state, nothing)}
+
     def timeline_and_state(self) -> tuple[Answer, bool]:
         """The parts about events, and whether there is anything in them."""
         wanted = self.request.filter.room
@@ -77,22 +84,23 @@ class _Room:
         after = bool(self.request.state_after)
         state = sections.state_events(self.tx, change, shown, wanted.state, after=after)
         plain = Formatter(self.reader, self.request.filter, with_room_id=False)
-        bundled = Formatter(
-            self.reader, self.request.filter, with_room_id=False, bundled=shown.limited
-        )
-        answer: Answer = {
-            "timeline": {
-                "events": bundled.all(shown.events),
-                "limited": shown.limited,
-                "prev_batch": str(shown.start),
-            }
-        }
+        answer: Answer = {"timeline": self._timeline(shown)}
         for name in self.request.state_after or ("state",):
             answer[name] = {"events": plain.all(state)}
         summary = sections.summary(self.reader, change, whole=self.whole)
         if summary:
             answer["summary"] = summary
         return answer, bool(shown.events or state or summary)
+
+    def _timeline(self, shown: Timeline) -> Answer:
+        bundled = Formatter(
+            self.reader, self.request.filter, with_room_id=False, bundled=shown.limited
+        )
+        return {
+            "events": bundled.all(shown.events),
+            "limited": shown.limited,
+            "prev_batch": str(shown.start),
+        }
 
 
 @define(eq=False)
@@ -257,6 +265,10 @@ class Builder:
         if rooms.head(self.tx, member.room) is None:
             return {"timeline": {"events": [], "limited": False, "prev_batch": str(self.token)}}
         parts = _Room(self.tx, self.request, reader, window, whole=not was_joined)
-        answer, _ = parts.timeline_and_state()
+        if reader.parting() == member.event:
+            answer, _ = parts.timeline_and_state()
+            answer.pop("summary", None)  # it counts who is in the room now
+        else:  # an invitation refused, a knock taken back, a ban of who was not there (T104)
+            answer = parts.timeline_only()
         answer["account_data"] = {"events": self._account_events(entries)}
         return answer

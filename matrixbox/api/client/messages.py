@@ -5,7 +5,6 @@ Matrix v1.19, Client-Server API, "Getting events for a room", "Event context" ([
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from matrixbox.api import parse
@@ -15,7 +14,7 @@ from matrixbox.api.client.room_state import ROOM, known_room
 from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.filters import EventFilter, InvalidFilter, parse_event_filter
 from matrixbox.core.json import CLIENT, JsonError, decode, encode
-from matrixbox.errors import InvalidParam
+from matrixbox.errors import Forbidden, InvalidParam, MissingParam, NotFound
 from matrixbox.rooms import state_reading, timeline
 from matrixbox.rooms.formatting import Formatter
 from matrixbox.rooms.reading import Reader, ignored_users
@@ -40,6 +39,14 @@ def event_filter(call: Call) -> EventFilter:
         raise InvalidParam(f"`filter`: {error}") from error
 
 
+def room_of_event(call: Call) -> RoomNid:
+    """The room of the path; of an unknown room nothing is told but that there is no such event."""
+    try:
+        return known_room(call)
+    except Forbidden as error:
+        raise NotFound(timeline.NO_EVENT) from error
+
+
 def reader_of(tx: Tx, call: Call, room: RoomNid) -> Reader:
     """The caller, looking into a room with the eyes shut to whom the caller ignores."""
     who, now_ms = call.requester, call.services.env.clock.now_ms()
@@ -58,7 +65,7 @@ async def messages(call: Call) -> Response:
     wanted = event_filter(call)
     back = parse.query_choice(call.param("dir"), "dir", ("b", "f"))
     if back is None:
-        raise InvalidParam("`dir` is missing.")
+        raise MissingParam("`dir` is missing.")
     limit = parse.query_integer(call.param("limit"), "limit", 10, 1, MAX_PAGE)
     limit = min(limit, wanted.limit or MAX_PAGE)
     start, until = call.param("from"), call.param("to")
@@ -87,22 +94,16 @@ async def messages(call: Call) -> Response:
         if page.end is not None:
             answer["end"] = str(page.end)
         if wanted.lazy_load_members:
-            answer["state"] = _senders(reader, page.events)
+            answer["state"] = state_reading.senders(reader, page.events)
         return encode(answer)
 
     return Response(body=call.services.store.read(read), headers=JSON_HEADERS)
 
 
-def _senders(reader: Reader, shown: Iterable[StoredEvent]) -> list[Any]:
-    """The membership events of who sent the events of a page."""
-    senders = dict.fromkeys(stored.event.sender for stored in shown)
-    return state_reading.current_members(reader, senders)
-
-
 @routes.get(f"{ROOM}/event/{{event_id}}", auth=Auth.USER, guest_ok=True)
 async def event(call: Call) -> Response:
     """One event."""
-    room = known_room(call)
+    room = room_of_event(call)
     event_id = parse.event_id(call.path["event_id"])
 
     def read(tx: Tx) -> bytes:
@@ -115,7 +116,7 @@ async def event(call: Call) -> Response:
 @routes.get(f"{ROOM}/context/{{event_id}}", auth=Auth.USER, guest_ok=True)
 async def context(call: Call) -> Response:
     """One event with its neighbours."""
-    room = known_room(call)
+    room = room_of_event(call)
     event_id = parse.event_id(call.path["event_id"])
     wanted = event_filter(call)
     limit = parse.query_integer(call.param("limit"), "limit", 10, 0, 100)
@@ -147,7 +148,7 @@ async def timestamp_to_event(call: Call) -> Response:
     room = known_room(call)
     direction = parse.query_choice(call.param("dir"), "dir", ("f", "b"))
     if direction is None or call.param("ts") is None:
-        raise InvalidParam("`ts` and `dir` are needed.")
+        raise MissingParam("`ts` or `dir` is missing.")
     ts = parse.query_integer(call.param("ts"), "ts", 0, 0, 2**53)
 
     def read(tx: Tx) -> bytes:

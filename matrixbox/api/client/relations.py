@@ -10,7 +10,7 @@ from typing import Any
 from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response
 from matrixbox.api.call import Call
-from matrixbox.api.client.messages import reader_of
+from matrixbox.api.client.messages import reader_of, room_of_event
 from matrixbox.api.client.room_state import known_room
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import encode
@@ -29,7 +29,7 @@ MAX_PAGE = 100
 @routes.get(BASE, f"{BASE}/{{rel_type}}", f"{BASE}/{{rel_type}}/{{event_type}}", auth=Auth.USER)
 async def related(call: Call) -> Response:
     """The visible children of an event, of one kind or all."""
-    room = known_room(call)
+    room = room_of_event(call)
     parent = parse.event_id(call.path["event_id"])
     direction = parse.query_choice(call.param("dir"), "dir", ("b", "f")) or "b"
     start, until = call.param("from"), call.param("to")

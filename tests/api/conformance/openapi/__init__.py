@@ -1,0 +1,1 @@
+"""A small reader of the specification's OpenAPI documents, and what it checks answers with."""

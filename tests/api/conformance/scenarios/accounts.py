@@ -1,0 +1,200 @@
+"""Versions and discovery; accounts, sessions, devices."""
+
+from __future__ import annotations
+
+from tests.api.conformance.house import PASSWORD, House, User
+from tests.api.conformance.scenarios import covers
+from tests.api.conformance.server import BASE_URL, SERVER_NAME
+
+DUMMY = {"type": "m.login.dummy"}
+
+
+def password_login(user: str, password: str = PASSWORD, **more: object) -> dict[str, object]:
+    """The body of a login with a password."""
+    identifier = {"type": "m.id.user", "user": user}
+    return {"type": "m.login.password", "identifier": identifier, "password": password, **more}
+
+
+@covers("GET /_matrix/client/versions", "GET /.well-known/matrix/client")
+def what_the_server_is(house: House) -> None:
+    versions = house.good("GET", "/_matrix/client/versions")
+    assert {"v1.1", "v1.19"} <= set(versions["versions"])
+    found = house.good("GET", "/.well-known/matrix/client")
+    assert found == {"m.homeserver": {"base_url": BASE_URL}}
+    house.bad(405, "M_UNRECOGNIZED", "POST", "/_matrix/client/versions", body={})
+    house.bad(405, "M_UNRECOGNIZED", "DELETE", "/.well-known/matrix/client")
+
+
+@covers("GET /v3/capabilities")
+def what_the_server_can_do(house: House) -> None:
+    found = house.user().good("GET", "/v3/capabilities")["capabilities"]
+    assert found["m.room_versions"]["default"] == "12"
+    assert set(found["m.room_versions"]["available"]) == {str(n) for n in range(1, 13)}
+    assert found["m.change_password"] == {"enabled": True}
+
+
+@covers("POST /v3/register")
+def registering(house: House) -> None:
+    name = house.name("new")
+    body = {"username": name, "password": PASSWORD, "device_id": "PHONE"}
+    first = house.ask("POST", "/v3/register", body=body, is_good=True)
+    assert first.status == 401
+    assert first.json["flows"] == [{"stages": ["m.login.dummy"]}]
+    assert "errcode" not in first.json
+    auth = {**DUMMY, "session": first.json["session"]}
+    made = house.good("POST", "/v3/register", body={**body, "auth": auth})
+    assert made["user_id"] == f"@{name}:{SERVER_NAME}"
+    assert made["device_id"] == "PHONE"
+
+    unnamed = {"password": PASSWORD, "auth": DUMMY, "inhibit_login": True}
+    silent = house.good("POST", "/v3/register", body=unnamed, query="kind=user")
+    assert set(silent) == {"user_id", "home_server"}
+
+    again = {**body, "auth": DUMMY}
+    house.bad(400, "M_USER_IN_USE", "POST", "/v3/register", body=again)
+    for username in ("so wrong", "Ünï", "a:b", "@a", "a" * 250):
+        bad = {**again, "username": username}
+        house.bad(400, "M_INVALID_USERNAME", "POST", "/v3/register", body=bad)
+    weak = {"password": "x", "auth": DUMMY}
+    house.bad(400, "M_WEAK_PASSWORD", "POST", "/v3/register", body=weak)
+    house.bad(400, "M_MISSING_PARAM", "POST", "/v3/register", body={"auth": DUMMY})
+    unfit = {"password": PASSWORD, "auth": "dummy"}
+    house.bad(400, "M_BAD_JSON", "POST", "/v3/register", body=unfit)
+    unfit = {"password": PASSWORD, "auth": {**DUMMY, "session": "unknown"}}
+    house.bad(403, "M_FORBIDDEN", "POST", "/v3/register", body=unfit)
+    house.bad(400, "M_BAD_JSON", "POST", "/v3/register", body={**again, "username": 5})
+    guest = {"initial_device_display_name": "a guest"}
+    house.bad(
+        403, "M_GUEST_ACCESS_FORBIDDEN", "POST", "/v3/register", body=guest, query="kind=guest"
+    )
+
+
+@covers("GET /v3/register/available")
+def asking_whether_a_name_is_free(house: House) -> None:
+    path = "/v3/register/available"
+    free = house.name("free")
+    assert house.good("GET", path, query={"username": free}) == {"available": True}
+    taken = house.user().localpart
+    house.bad(400, "M_USER_IN_USE", "GET", path, query={"username": taken})
+    house.bad(400, "M_USER_IN_USE", "GET", path, query={"username": taken.upper()})
+    house.bad(400, "M_INVALID_USERNAME", "GET", path, query={"username": "so wrong"})
+    house.bad(400, "M_MISSING_PARAM", "GET", path)
+
+
+@covers("GET /v3/login", "POST /v3/login", "GET /v3/account/whoami")
+def signing_in(house: House) -> None:
+    user = house.user()
+    assert house.good("GET", "/v3/login") == {"flows": [{"type": "m.login.password"}]}
+    for given in (user.user_id, user.localpart):
+        body = password_login(given, initial_device_display_name="tablet")
+        session = User.of(house, house.good("POST", "/v3/login", body=body))
+        whoami = session.good("GET", "/v3/account/whoami")
+        assert whoami == {
+            "user_id": user.user_id,
+            "device_id": session.device_id,
+            "is_guest": False,
+        }
+    old = {"type": "m.login.password", "user": user.localpart, "password": PASSWORD}
+    house.good("POST", "/v3/login", body=old)
+
+    same = User.of(
+        house,
+        house.good("POST", "/v3/login", body=password_login(user.user_id, device_id="D")),
+    )
+    house.good("POST", "/v3/login", body=password_login(user.user_id, device_id="D"))
+    same.bad(401, "M_UNKNOWN_TOKEN", "GET", "/v3/account/whoami")
+
+    wrong = password_login(user.user_id, "wrong")
+    nobody = password_login(f"@nobody:{SERVER_NAME}")
+    answers = [house.bad(403, "M_FORBIDDEN", "POST", "/v3/login", body=b) for b in (wrong, nobody)]
+    assert answers[0] == answers[1]
+    elsewhere = password_login("@nobody:elsewhere.test")
+    house.bad(403, "M_FORBIDDEN", "POST", "/v3/login", body=elsewhere)
+    by_mail = {"type": "m.id.thirdparty", "medium": "email", "address": "a@b.test"}
+    body = {"type": "m.login.password", "identifier": by_mail, "password": PASSWORD}
+    house.bad(403, "M_FORBIDDEN", "POST", "/v3/login", body=body)
+    house.bad(400, "M_UNKNOWN", "POST", "/v3/login", body={"type": "m.login.unheard"})
+    house.bad(400, "M_MISSING_PARAM", "POST", "/v3/login", body={})
+    house.bad(400, "M_BAD_JSON", "POST", "/v3/login", body={**body, "identifier": []})
+    house.bad(
+        400,
+        "M_INVALID_PARAM",
+        "POST",
+        "/v3/login",
+        body=password_login(user.user_id, device_id=""),
+    )
+
+
+@covers("POST /v3/logout", "POST /v3/logout/all")
+def signing_out(house: House) -> None:
+    user = house.user()
+    second, third = house.login(user), house.login(user)
+    assert second.good("POST", "/v3/logout") == {}
+    second.bad(401, "M_UNKNOWN_TOKEN", "POST", "/v3/logout")
+    assert user.good("POST", "/v3/logout/all") == {}
+    for session in (user, third):
+        session.bad(401, "M_UNKNOWN_TOKEN", "POST", "/v3/logout/all")
+    house.bad(401, "M_MISSING_TOKEN", "POST", "/v3/logout")
+    house.bad(401, "M_MISSING_TOKEN", "POST", "/v3/logout/all")
+
+
+@covers(
+    "GET /v3/devices",
+    "GET /v3/devices/{deviceId}",
+    "PUT /v3/devices/{deviceId}",
+    "DELETE /v3/devices/{deviceId}",
+    "POST /v3/delete_devices",
+)
+def devices(house: House) -> None:
+    user = house.user()
+    others = [house.login(user) for _ in range(4)]
+    listed = user.good("GET", "/v3/devices")["devices"]
+    assert {device["device_id"] for device in listed} == {
+        session.device_id for session in (user, *others)
+    }
+    one = "/v3/devices/{}"
+    assert user.good("PUT", one, user.device_id, body={"display_name": "desk"}) == {}
+    assert user.good("PUT", one, user.device_id, body={}) == {}
+    shown = user.good("GET", one, user.device_id)
+    assert (shown["device_id"], shown["display_name"]) == (user.device_id, "desk")
+    for method, body in (("GET", {}), ("PUT", {"body": {"display_name": "x"}})):
+        user.bad(404, "M_NOT_FOUND", method, one, "NONE", **body)
+    user.bad(404, "M_NOT_FOUND", "PUT", one, "NONE", body={})
+    user.bad(400, "M_BAD_JSON", "PUT", one, user.device_id, body={"display_name": 1})
+
+    assert user.with_password("DELETE", one, others[0].device_id, body={}) == {}
+    others[0].bad(401, "M_UNKNOWN_TOKEN", "GET", "/v3/devices")
+    body = {"devices": [others[1].device_id, others[2].device_id, "GONE"]}
+    assert user.with_password("POST", "/v3/delete_devices", body=body) == {}
+    others[1].bad(401, "M_UNKNOWN_TOKEN", "GET", "/v3/devices")
+
+    first = user.ask("POST", "/v3/delete_devices", body={"devices": [others[3].device_id]})
+    stage = user.password_stage(first.json["session"], "wrong")
+    tried = {"devices": [others[3].device_id], "auth": stage}
+    user.bad(401, "M_FORBIDDEN", "POST", "/v3/delete_devices", body=tried)
+    user.bad(400, "M_BAD_JSON", "POST", "/v3/delete_devices", body={"devices": [1]})
+    user.bad(400, "M_MISSING_PARAM", "POST", "/v3/delete_devices", body={})
+    others[3].good("GET", "/v3/devices")
+
+
+@covers("POST /v3/account/password")
+def changing_the_password(house: House) -> None:
+    user = house.user()
+    other = house.login(user)
+    path, new = "/v3/account/password", "another good password"
+    user.bad(400, "M_MISSING_PARAM", "POST", path, body={})
+    user.bad(400, "M_BAD_JSON", "POST", path, body={"new_password": 7})
+    user.bad(400, "M_WEAK_PASSWORD", "POST", path, body={"new_password": "x"})
+    body = {"new_password": new, "logout_devices": False}
+    assert user.with_password("POST", path, body=body) == {}
+    other.good("GET", "/v3/devices")
+    wrong, right = password_login(user.user_id), password_login(user.user_id, new)
+    house.bad(403, "M_FORBIDDEN", "POST", "/v3/login", body=wrong)
+    house.good("POST", "/v3/login", body=right)
+
+    back = {"new_password": PASSWORD}
+    session = user.ask("POST", path, body=back).json["session"]
+    stage = user.password_stage(session, new)
+    assert user.good("POST", path, body={**back, "auth": stage}) == {}
+    user.good("GET", "/v3/devices")
+    other.bad(401, "M_UNKNOWN_TOKEN", "GET", "/v3/devices")

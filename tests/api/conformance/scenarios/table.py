@@ -1,0 +1,13 @@
+"""All scenarios."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+MODULES = ("accounts", "rooms", "membership", "events", "user_data", "syncing")
+
+
+def load() -> None:
+    """Read the modules, each of which declares its scenarios."""
+    for name in MODULES:
+        import_module(f"tests.api.conformance.scenarios.{name}")

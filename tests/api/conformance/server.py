@@ -1,0 +1,85 @@
+"""The server as a process of its own, the way people run it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+TOP = Path(__file__).resolve().parents[3]
+SERVER_NAME = "home.test"
+BASE_URL = "http://home.test:8008"
+OPEN = """
+[registration]
+open = true
+shared_secret = "for the tests"
+
+[limits]
+rate_limits = false
+password_hash_cost = "lowest"
+
+[rooms]
+directory_without_login = true
+"""
+_READY = re.compile(r'\bready\b.*listening=\["([^":]+):(\d+)"')
+
+
+@frozen
+class Server:
+    """A running server."""
+
+    process: subprocess.Popen[bytes]
+    host: str
+    port: int
+    log: Path
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process that was started still runs."""
+        return self.process.poll() is None
+
+    def bugs(self) -> list[str]:
+        """What the server logged of requests that failed by a bug."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if " error " in line]
+
+
+@contextmanager
+def serving(folder: Path, settings: str = OPEN) -> Iterator[Server]:
+    """Run `matrixbox serve` in a folder, and stop it orderly."""
+    config, log = folder / "matrixbox.toml", folder / "server.log"
+    config.write_text(
+        f'[server]\nname = "{SERVER_NAME}"\ndata_dir = "data"\npublic_base_url = "{BASE_URL}"\n'
+        f'[listen]\nhttp = ["127.0.0.1:0"]\n{settings}'
+    )
+    config.chmod(0o600)
+    command = [sys.executable, "-m", "matrixbox", "serve", "--config", str(config)]
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            command, cwd=TOP, stdout=subprocess.DEVNULL, stderr=errors, stdin=subprocess.DEVNULL
+        )
+    try:
+        yield Server(process, *_listening(process, log), log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0, log.read_text()[-3000:]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _listening(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
+    until = time.monotonic() + 20
+    while time.monotonic() < until and process.poll() is None:
+        found = _READY.search(log.read_text())
+        if found is not None:
+            return found[1], int(found[2])
+        time.sleep(0.02)
+    raise AssertionError(f"the server did not start: {log.read_text()}")
