@@ -68,6 +68,10 @@ class InvalidRule(ValueError):
     """A client's rule is not one; the text tells it why (400)."""
 
 
+class InvalidRuleId(InvalidRule):
+    """The rule cannot have this `rule_id`."""
+
+
 class UnknownAnchor(InvalidRule):
     """The rule named by `before` or `after` is not there."""
 
@@ -193,14 +197,14 @@ def parse_rule(kind: Kind, rule_id: str, body: Json) -> PushRule:
 
 def _check_rule_id(kind: Kind, rule_id: str) -> None:
     if not rule_id or rule_id.startswith(".") or "/" in rule_id or "\\" in rule_id:
-        raise InvalidRule("This rule_id is not allowed.")
+        raise InvalidRuleId("This rule_id is not allowed.")
     if kind is Kind.SENDER and not is_user_id(rule_id):
-        raise InvalidRule("The rule_id of a sender rule is a user ID.")
+        raise InvalidRuleId("The rule_id of a sender rule is a user ID.")
     if kind is Kind.ROOM:
         try:
             parse_room_id(rule_id)
         except InvalidIdentifier as error:
-            raise InvalidRule("The rule_id of a room rule is a room ID.") from error
+            raise InvalidRuleId("The rule_id of a room rule is a room ID.") from error
 
 
 def _conditions(value: Json) -> tuple[Json, ...]:

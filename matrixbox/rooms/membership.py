@@ -12,7 +12,7 @@ from matrixbox.core.events import CREATE, join_rule_of, power_levels
 from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json, decode_stored
 from matrixbox.core.room_versions import RoomRules
-from matrixbox.errors import Forbidden, InviteBlocked, NotFound, Unknown
+from matrixbox.errors import BadJson, BadState, Forbidden, InviteBlocked, NotFound, Unknown
 from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
@@ -125,6 +125,9 @@ def invite(
     tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
 ) -> StoredEvent | None:
     """Invite a user; None when an invitation stands already ([C11.02])."""
+    inviter = members.get(tx, room, who.user)
+    if inviter is None or inviter.membership is not Membership.JOIN:
+        raise Forbidden("You are not in that room.")  # before anything is told of the target
     if server_of(target) != env.server_name:
         raise Forbidden("This server cannot invite users of other servers yet.")
     user = names.user_nid(tx, target)
@@ -183,7 +186,7 @@ def unban(
     """Let a banned user come in again, when invited or where the room lets him."""
     present = _current(tx, room, target)
     if present is None or present.membership is not Membership.BAN:
-        raise Forbidden("That user is not banned.")
+        raise BadState("That user is not banned.")
     return _send(tx, env, who, room, target, {**content, "membership": "leave"})
 
 
@@ -195,10 +198,11 @@ def knock(
     return _send(tx, env, who, room, who.user_id, full)
 
 
-def forget(tx: Tx, env: Env, who: Session, room: RoomNid) -> None:
+def forget(tx: Tx, env: Env, who: Session, room_id: RoomId) -> None:
     """Hide a room that the user has left ([C11.03])."""
-    present = members.get(tx, room, who.user)
-    if present is None:
+    room = names.room_nid(tx, room_id)
+    present = None if room is None else members.get(tx, room, who.user)
+    if room is None or present is None:
         raise Unknown("You were never in that room.")
     if present.membership in IN_ROOM:
         raise Unknown("You must leave the room first.")
@@ -211,6 +215,8 @@ def set_membership(
 ) -> StoredEvent:
     """A membership event given whole, through ``PUT /state`` ([C10.04])."""
     word = content.get("membership")
+    if not isinstance(word, str):
+        raise BadJson("`membership` is a string.")
     myself = target == who.user_id
     done: StoredEvent | None
     if word == "join" and myself:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from matrixbox.core.identifiers import RoomId, UserId
+from matrixbox.core.identifiers import RoomId, UserId, is_namespaced
 from matrixbox.core.json import Json, decode_stored, encode
-from matrixbox.errors import Forbidden, KeyTooLarge, ProfileTooLarge
+from matrixbox.errors import Forbidden, InvalidParam, KeyTooLarge, ProfileTooLarge
+from matrixbox.observe import log
 from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
@@ -31,10 +32,16 @@ def get(tx: Tx, user: UserNid) -> dict[str, Json]:
     return {key: decode_stored(json) for key, json in account_data.profile(tx, user).items()}
 
 
-def set_field(tx: Tx, user: UserNid, key: str, value: Json) -> None:
-    """Set one field.  Raises KeyTooLarge, ProfileTooLarge ([C15.02])."""
+def check_key(key: str) -> None:
+    """Raise KeyTooLarge or InvalidParam unless a profile field may be called so ([C15.02])."""
     if len(key.encode()) > MAX_KEY_BYTES:
         raise KeyTooLarge("The name of a profile field has at most 255 bytes.")
+    if not is_namespaced(key):
+        raise InvalidParam("The name of a profile field holds only a-z, 0-9 and . _ -")
+
+
+def set_field(tx: Tx, user: UserNid, key: str, value: Json) -> None:
+    """Set one field.  Raises ProfileTooLarge ([C15.02])."""
     fields: dict[str, Json] = {**get(tx, user), key: value}
     if len(encode(fields)) > MAX_PROFILE_BYTES:
         raise ProfileTooLarge("A profile has less than 64 KiB.")
@@ -53,6 +60,7 @@ async def change(
 
     Each room is a transaction of its own, so that a user of many rooms holds up nobody.
     """
+    check_key(key)
     if keep:
         await store.write(set_field, who.user, key, value)
     else:
@@ -77,7 +85,11 @@ def show_in_room(tx: Tx, env: Env, who: Session, room_id: RoomId) -> None:
     }
     content: Mapping[str, Json] = {**kept, **shown}
     if content != present.content:
-        ingest.send(tx, env, room, Draft(MEMBER, who.user_id, content, who.user_id))
+        try:
+            ingest.send(tx, env, room, Draft(MEMBER, who.user_id, content, who.user_id))
+        except Forbidden as error:
+            # Under odd join rules even members cannot join anew; the other rooms still can know.
+            log.info("profile not shown in room", room_id=room_id, reason=str(error))
 
 
 def require_own(who: Session, user_id: UserId) -> None:

@@ -147,10 +147,10 @@ async def whoami(call: Call) -> dict[str, Json]:
 async def change_password(call: Call) -> dict[str, Json]:
     """Set a new password; the old one is asked for ([C4.08])."""
     body = await call.json()
-    await require_password(call, body, "account/password")
     new = parse.text(body, "new_password")
     check_new_password(new)
     others = parse.flag(body, "logout_devices", default=True)
+    await require_password(call, body, "account/password")
     hashed = await call.services.passwords.hash(new)
     await call.services.store.write(_set_password, call.requester, hashed, others)
     return {}

@@ -12,6 +12,7 @@ from matrixbox.api.client.account import require_password
 from matrixbox.api.routes import Auth, BodyKind, RouteTable
 from matrixbox.core.identifiers import DeviceId
 from matrixbox.core.json import Json
+from matrixbox.errors import MissingParam
 from matrixbox.store import accounts
 from matrixbox.store.accounts import Device
 
@@ -73,6 +74,8 @@ async def delete_device(call: Call) -> dict[str, Json]:
 async def delete_devices(call: Call) -> dict[str, Json]:
     """Several at once."""
     body = await call.json()
+    if "devices" not in body:
+        raise MissingParam("`devices` is missing.")
     device_ids = [DeviceId(device) for device in parse.texts(body, "devices")]
     await require_password(call, body, "delete_devices")
     await call.services.store.write(sessions.remove_devices, call.requester.user, device_ids)

@@ -9,7 +9,7 @@ from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import Json
-from matrixbox.errors import Forbidden, InvalidParam, MissingToken, NotFound
+from matrixbox.errors import BadJson, Forbidden, InvalidParam, MissingToken, NotFound
 from matrixbox.rooms import directory, public_rooms
 from matrixbox.rooms.public_rooms import Search
 from matrixbox.store import names, rooms
@@ -83,14 +83,16 @@ async def search(call: Call) -> dict[str, Json]:
     body = await call.json()
     wanted = parse.optional_object(body, "filter") or {}
     limit = parse.optional_integer(body, "limit")
-    types = wanted.get("room_types")
+    types = parse.optional_list(wanted, "room_types")
+    if not all(kind is None or isinstance(kind, str) for kind in types):
+        raise BadJson("`room_types` holds strings and null.")
     return _search(
         call,
         Search(
             limit=100 if limit is None else max(0, min(limit, 1000)),
             since=parse.optional_text(body, "since"),
             term=parse.optional_text(wanted, "generic_search_term"),
-            room_types=tuple(types) if isinstance(types, list) else None,
+            room_types=None if wanted.get("room_types") is None else tuple(types),
         ),
     )
 

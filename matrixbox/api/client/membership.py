@@ -131,5 +131,6 @@ async def leave(call: Call) -> dict[str, Json]:
 @routes.post("/_matrix/client/v3/rooms/{room_id}/forget", auth=Auth.USER, body=OPTIONAL_BODY)
 async def forget(call: Call) -> dict[str, Json]:
     """Hide a room that was left."""
-    await call.services.write(membership.forget, call.requester, known_room(call))
+    room_id = parse.room_id(call.path["room_id"])
+    await call.services.write(membership.forget, call.requester, room_id)
     return {}

@@ -44,11 +44,9 @@ async def get_field(call: Call) -> dict[str, Json]:
     """One field of it."""
     key = call.path["key"]
     found = call.services.store.read(_profile, parse.user_id(call.path["user_id"]))
-    if key in found:
-        return {key: found[key]}
-    if key in TEXTS:
-        return {}
-    raise NotFound("The profile has no such field.")
+    if key not in found:
+        raise NotFound("The profile has no such field.")
+    return {key: found[key]}
 
 
 @routes.put(f"{PROFILE}/{{key}}", auth=Auth.USER, guest_ok=True)

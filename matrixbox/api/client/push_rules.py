@@ -16,14 +16,16 @@ from matrixbox.core.json import Json
 from matrixbox.core.push_rules import (
     Change,
     InvalidRule,
+    InvalidRuleId,
     Kind,
     PushRule,
+    UnknownAnchor,
     parse_actions,
     parse_rule,
     place,
     ruleset_json,
 )
-from matrixbox.errors import BadJson, InvalidParam, NotFound, Unknown
+from matrixbox.errors import BadJson, InvalidParam, MissingParam, NotFound, Unknown
 from matrixbox.rooms import push_rules
 from matrixbox.store.nids import UserNid
 from matrixbox.store.transaction import Tx
@@ -106,8 +108,12 @@ async def put(call: Call) -> dict[str, Json]:
         try:
             rule = parse_rule(kind, call.path["rule_id"], body)
             own[kind] = place(own[kind], rule, before=before, after=after)
-        except InvalidRule as error:
+        except UnknownAnchor as error:
             raise Unknown(str(error)) from error
+        except InvalidRuleId as error:
+            raise InvalidParam(str(error)) from error
+        except InvalidRule as error:
+            raise BadJson(str(error)) from error
 
     await call.services.store.write(_edit, call.requester.user, edit)
     return {}
@@ -159,7 +165,7 @@ async def enable(call: Call) -> dict[str, Json]:
     """Put it in force or out of it."""
     body: Mapping[str, Json] = await call.json()
     if "enabled" not in body:
-        raise BadJson("`enabled` is missing.")
+        raise MissingParam("`enabled` is missing.")
     return await _alter(call, Change(enabled=parse.flag(body, "enabled")))
 
 
@@ -167,8 +173,10 @@ async def enable(call: Call) -> dict[str, Json]:
 async def set_actions(call: Call) -> dict[str, Json]:
     """Change what it does."""
     body = await call.json()
+    if "actions" not in body:
+        raise MissingParam("`actions` is missing.")
     try:
-        wanted = parse_actions(body.get("actions"))
+        wanted = parse_actions(body["actions"])
     except InvalidRule as error:
         raise BadJson(str(error)) from error
     return await _alter(call, Change(actions=wanted))

@@ -48,7 +48,7 @@ def parse_request(call: Call, body: parse.Body) -> RoomRequest:
     if published and not _may_publish(call):
         raise Forbidden("You may not publish rooms on this server.")
     return RoomRequest(
-        version=version or call.services.env.default_version,
+        version=call.services.env.default_version if version is None else version,
         preset=preset,
         published=published,
         name=parse.optional_text(body, "name"),

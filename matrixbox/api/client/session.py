@@ -47,7 +47,8 @@ async def login(call: Call) -> dict[str, Json]:
         call.address,
     )
     opened = await services.store.write(sessions.open_session, account, device_id, name)
-    return signed_in(call, opened)
+    well_known = {"m.homeserver": {"base_url": services.base_url}}
+    return {**signed_in(call, opened), "well_known": well_known}
 
 
 def signed_in(call: Call, opened: sessions.SignedIn) -> dict[str, Json]:
@@ -57,7 +58,6 @@ def signed_in(call: Call, opened: sessions.SignedIn) -> dict[str, Json]:
         "access_token": opened.access_token,
         "device_id": opened.device_id,
         "home_server": call.services.env.server_name,
-        "well_known": {"m.homeserver": {"base_url": call.services.base_url}},
     }
 
 
