@@ -38,6 +38,7 @@ from matrixbox.store.failures import Failures, OnFatal, end_process
 from matrixbox.store.migrate import Migration, migrate, shipped_migrations
 from matrixbox.store.positions import StreamPositions
 from matrixbox.store.readers import LongReaders, PointReader
+from matrixbox.store.recovery import FailureRecord, check, must_check
 from matrixbox.store.runner import Gate, InlineWorker, Runner, ThreadWorker, Worker
 from matrixbox.store.space import RESERVE_BYTES, DiskSpace, Space
 from matrixbox.store.transaction import Tx
@@ -129,12 +130,18 @@ class Store:
         `":memory:"` is a new database in memory (inline runner only). `on_fatal` is called when a
         read, write or sync fails; by default it ends the process with exit code 70.
 
-        Raises StoreInUse, NotOurDatabase, DatabaseTooNew, MigrationFailed, StoreFull.
+        Raises StoreInUse, NotOurDatabase, DatabaseTooNew, MigrationFailed, StoreFull,
+        StoreUnreliable.
         """
         location = locate(path, tuning.base_vfs)
         if location.in_memory and runner is not Runner.INLINE:
             raise StoreMisuse("a database in memory needs the inline runner")
-        failures = Failures(on_fatal)
+        file = Path(location.filename)
+        record = None if location.in_memory else FailureRecord(file)
+        if record is not None:
+            record.refuse_if_repeated()
+        doubtful = record is not None and must_check(record, file)
+        failures = Failures(on_fatal, record)
         steps = shipped_migrations() if migrations is None else migrations
         try:
             writing = open_writer(
@@ -144,6 +151,9 @@ class Store:
                 wal_limit_bytes=WAL_FILE_LIMIT_BYTES,
             )
             try:
+                if record is not None and doubtful:
+                    check(writing)
+                    record.forget_old()
                 migrate(writing, steps)
                 return cls(location, writing, runner, failures, tuning)
             except BaseException:

@@ -46,6 +46,10 @@ class StoreFailed(StoreError):
     """A read, write or sync failed: whether the last writes are durable is unknown."""
 
 
+class StoreUnreliable(StoreError):
+    """The database failed again and again: the disk has to be looked at first."""
+
+
 class ConstraintViolated(StoreError):
     """A uniqueness, check, not-null or foreign-key rule refused a row."""
 

@@ -15,6 +15,7 @@ import apsw
 
 from matrixbox.observe import log
 from matrixbox.store.errors import StoreFailed, describe
+from matrixbox.store.recovery import FailureRecord
 
 EXIT_DATABASE_FAILED = 70
 """EX_SOFTWARE of sysexits: systemd starts the server again."""
@@ -33,14 +34,17 @@ def end_process(error: BaseException) -> None:
 class Failures:
     """Where every thread of the store reports; remembers the first failure."""
 
-    def __init__(self, on_fatal: OnFatal) -> None:
+    def __init__(self, on_fatal: OnFatal, record: FailureRecord | None = None) -> None:
         self._on_fatal = on_fatal
+        self._record = record
         self.first: BaseException | None = None
 
     def report(self, error: BaseException) -> None:
         """End the process. Returns only where a test has put something else in its place."""
         if self.first is None:
             self.first = error
+            if self._record is not None:
+                self._record.add(error)
         self._on_fatal(error)
 
     def close(self, connection: apsw.Connection) -> None:

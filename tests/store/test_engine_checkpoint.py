@@ -37,7 +37,7 @@ async def quiet(store: Store) -> None:
     """Until no checkpoint is under way."""
     assert store._checkpointer is not None
     with trio.fail_after(10):
-        while store._checkpointer._running:  # noqa: ASYNC110 (the engine tells nobody)
+        while store._checkpointer._running:
             await trio.sleep(0.002)
 
 
