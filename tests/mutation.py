@@ -30,7 +30,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-os.environ["MATRIXBOX_TEST_SIZE"] = "mutation"
 
 import pytest  # noqa: E402
 from _pytest.runner import runtestprotocol  # noqa: E402
@@ -491,6 +490,7 @@ def main() -> int:
         modules = {name: importlib.import_module(f"matrixbox.core.{name}") for name in names}
         found.append(examine(mutants, modules, session))
 
+    os.environ["MATRIXBOX_TEST_SIZE"] = "mutation"
     plugin = Collected(run)
     options = ["-q", "-p", "no:cacheprovider", "-s", "--no-header"]
     pytest.main([*options, str(ROOT / "tests" / "core")], plugins=[plugin])
