@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.oracle.graphs import Graph
-from tests.oracle.judging import STAGES, Raises, StateIds, judge, judge_by_state
+from tests.oracle.judging import STAGES, Raises, StateIds, judge_by_state, judge_stage
 from tests.reference import RoomVersion
 
 Resolved = list[int] | str
@@ -89,8 +89,7 @@ def answer(graph: Graph, version: RoomVersion, what: str, at: int) -> Any:
     if what in STAGES:
         event = graph.events[graph.ids[at]]
         before = graph.state_to_judge_by(at)
-        verdicts = judge(version, event, before, graph.events, graph.rejected)
-        return short(getattr(verdicts, what) or " ")
+        return short(judge_stage(what, version, event, before, graph.events, graph.rejected) or " ")
     if what == "late":
         late, by, _ = graph.late[at]
         event = graph.events[graph.ids[late]]

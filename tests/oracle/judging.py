@@ -59,18 +59,29 @@ def judge(
     rejected: Collection[str],
 ) -> Verdicts:
     """Judge an event; `before` is None if it has no state because it is in no room."""
-    rules = version.rules
-    auth_events = words_of(lambda: rules.check_auth_events(event, events, rejected))
-    by_auth_events = ""
-    if auth_events[0] == "+":
-        state = rules.state_of_auth_events(event, events, without=())
-        by_auth_events = words_of(lambda: rules.authorise(event, state, events))
     return Verdicts(
-        words_of(lambda: rules.check_signatures(event)),
-        auth_events,
-        by_auth_events,
-        "" if before is None else judge_by_state(version, event, before, events),
+        *(judge_stage(stage, version, event, before, events, rejected) for stage in STAGES)
     )
+
+
+def judge_stage(
+    stage: str,
+    version: RoomVersion,
+    event: Mapping[str, Any],
+    before: StateIds | None,
+    events: Mapping[str, Mapping[str, Any]],
+    rejected: Collection[str],
+) -> str:
+    rules = version.rules
+    if stage == "signatures":
+        return words_of(lambda: rules.check_signatures(event))
+    if stage == "by_state":
+        return "" if before is None else judge_by_state(version, event, before, events)
+    cited_well = words_of(lambda: rules.check_auth_events(event, events, rejected))
+    if stage == "auth_events" or cited_well[0] != "+":
+        return cited_well if stage == "auth_events" else ""
+    state = rules.state_of_auth_events(event, events, without=())
+    return words_of(lambda: rules.authorise(event, state, events))
 
 
 def judge_by_state(

@@ -36,7 +36,9 @@ def first_power_levels(
         content["notifications"] = {"room": level(rng, number)}
     if rng.random() < 0.5:
         content[rng.choice(NAMED)] = level(rng, number)
-    if number < 10 and rng.random() < 0.02:
+    if rng.random() < 0.12:
+        content["ban"] = rng.choice((75, 100))
+    if rng.random() < 0.02:
         content[rng.choice(NAMED)] = rng.choice(ODD)
     if number < 10 and rng.random() < 0.15:
         content["users"] = {user: f" {value}" for user, value in content["users"].items()}

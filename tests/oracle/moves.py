@@ -183,9 +183,10 @@ def ban(room: Room, state: StateIds) -> Move:
 
 
 def unban(room: Room, state: StateIds) -> Move | None:
-    if not room.those(state, "ban"):
+    banned = room.those(state, "ban")
+    if not banned:
         return None
-    target = room.someone(state, "ban")
+    target = room.rng.choice(banned)
     return member_event("unban", room.powerful(state), target, {"membership": "leave"})
 
 
@@ -309,7 +310,7 @@ TABLE: tuple[tuple[Maker, float, int, int], ...] = (
     (leave, 5, 1, 12),
     (kick, 7, 1, 12),
     (ban, 7, 1, 12),
-    (unban, 5, 1, 12),
+    (unban, 9, 1, 12),
     (knock, 1, 1, 6),
     (knock, 6, 7, 12),
     (for_another, 1.5, 1, 12),

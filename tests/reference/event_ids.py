@@ -84,8 +84,11 @@ def kept_content(number: int, kind: str, content: Mapping[str, Any]) -> frozense
     return by_kind.get(kind, frozenset())
 
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical_json(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return CANONICAL.encode(value).encode()
 
 
 def event_id_of(version: str, pdu: Mapping[str, Any]) -> str:

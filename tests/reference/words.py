@@ -6,6 +6,7 @@ v1-stringy-power-levels and v1-floaty-power-levels.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import math
 import re
@@ -42,6 +43,7 @@ def domain_of(identifier: object) -> str | None:
     return identifier.split(":", 1)[1]
 
 
+@functools.cache
 def is_server_name(text: str) -> bool:
     """Appendices, "Server name"."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(:[0-9]{1,5})?", text)
