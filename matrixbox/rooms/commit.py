@@ -16,6 +16,7 @@ from matrixbox.core.relations import relation_of
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import counts, redactions, stripped
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.extremities import DUMMY, superseded
 from matrixbox.rooms.state import after, resolved
 from matrixbox.store import events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
@@ -55,14 +56,14 @@ def store(
     """
     event, room = candidate.event, candidate.room
     nid = EventNid(tx.position())
-    if redactions.must_wait(tx, event, status):
+    if redactions.must_wait(tx, candidate.rules, room, event, status, before):
         status |= Status.HELD
     slot = None if event.state_key is None else names.add_slot(tx, (event.type, event.state_key))
     changes_state = slot is not None and not status & Status.REJECTED
     following = (
         snapshots.derive(tx, before, {slot: nid}) if slot is not None and changes_state else before
     )
-    visible = not status & HIDDEN
+    visible = not status & HIDDEN and event.type != DUMMY
     placement = Placement(
         room=room,
         status=status,
@@ -96,8 +97,8 @@ def _move_head(
     head: Head,
 ) -> None:
     """Make the event a forward extremity and bring the current state up to it."""
-    cited = {parent.nid for parent in candidate.prev}
-    others = [nid for nid in head.extremities if nid not in cited]
+    behind = superseded(tx, candidate.prev)
+    others = [nid for nid in head.extremities if nid not in behind]
     if others:
         branches = [after(events.by_nid(tx, nid)) for nid in others]
         current = resolved(tx, candidate.room, [*branches, following])
@@ -139,6 +140,8 @@ def _change_member(
         members.put(tx, room, user, membership, nid, pos)
         if membership in (Membership.INVITE, Membership.KNOCK) and members.is_account(tx, user):
             stripped.remember(tx, room, user, event)
+        else:
+            members.drop_stripped(tx, room, user)
     else:
         members.remove(tx, room, user)
     if membership is not Membership.JOIN:

@@ -19,9 +19,10 @@ from matrixbox.core.identifiers import EventId, RoomId
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.errors import Forbidden, NotFound
 from matrixbox.rooms import build, commit
-from matrixbox.rooms.checks import Surroundings, judge
+from matrixbox.rooms.checks import Finding, Surroundings, judge
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.extremities import DUMMY, joiner
 from matrixbox.rooms.state import (
     NEVER_RESOLVED,
     CurrentState,
@@ -32,7 +33,7 @@ from matrixbox.rooms.state import (
 from matrixbox.store import accounts, events, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
-from matrixbox.store.nids import DeviceNid, RoomNid
+from matrixbox.store.nids import DeviceNid, RoomNid, SnapshotNid
 from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx
 
@@ -64,12 +65,19 @@ def send(
         raise NotFound("This server is not in that room.")
     state = CurrentState(tx, room)
     prev = [events.by_nid(tx, nid) for nid in head.extremities[-build.MAX_PREV_EVENTS :]]
+    before = head.snapshot
+    if len(prev) < len(head.extremities):
+        before = resolved(tx, room, map(after, prev))
     auth = [
         found for key in build.auth_keys(rules, draft) if (found := state.stored(key)) is not None
     ]
     event = build.build(env, rules, names.room_id(tx, room), draft, build.Citations(prev, auth))
     around = Surroundings(
-        [stored.event for stored in auth], _was_rejected(auth), state.get(CREATE), state, state
+        [stored.event for stored in auth],
+        _was_rejected(auth),
+        state.get(CREATE),
+        state if before == head.snapshot else SnapshotState(tx, before),
+        state,
     )
     finding = judge(rules, event, around)
     if finding.status is not Status.ACCEPTED:
@@ -79,7 +87,7 @@ def send(
         env,
         Candidate(event, room, rules, prev, auth),
         finding.status,
-        head.snapshot,
+        before,
         head,
         None if transaction is None else (transaction.device, transaction.txn_id),
     )
@@ -110,26 +118,53 @@ def receive(tx: Tx, env: Env, candidate: Candidate) -> StoredEvent:
     known already is given back as it stands.
     """
     known = events.by_id(tx, candidate.event.event_id)
-    if known is not None and not known.status & Status.OUTLIER:
+    if known is not None:
         return known
     room = candidate.room
     head = rooms.head(tx, room) or Head((), snapshots.EMPTY)
-    before = (
-        resolved(tx, room, [after(parent) for parent in candidate.prev])
-        if candidate.prev
-        else snapshots.EMPTY
-    )
-    current = CurrentState(tx, room)
-    create = current.get(CREATE)
+    prev = [parent for parent in candidate.prev if parent.room == room]
+    before = resolved(tx, room, map(after, prev)) if prev else snapshots.EMPTY
+    finding = _misplaced(tx, candidate) or _judged(tx, candidate, before, head)
+    stored = commit.store(tx, env, candidate, finding.status, before, head)
+    _join_extremities(tx, env, room)
+    return stored
+
+
+def _judged(tx: Tx, candidate: Candidate, before: SnapshotNid, head: Head) -> Finding:
+    current = CurrentState(tx, candidate.room)
     around = Surroundings(
         [stored.event for stored in candidate.auth],
         _was_rejected(candidate.auth),
-        create,
+        current.get(CREATE),
         current if before == head.snapshot else SnapshotState(tx, before),
         current,
     )
-    finding = judge(candidate.rules, candidate.event, around)
-    return commit.store(tx, env, candidate, finding.status, before, head)
+    return judge(candidate.rules, candidate.event, around)
+
+
+def _misplaced(tx: Tx, candidate: Candidate) -> Finding | None:
+    """A verdict on events that no auth rule refuses, although they cannot be of this room."""
+    if any(parent.room != candidate.room for parent in candidate.prev):
+        return Finding(_NEVER, "a parent in another room")
+    event = candidate.event
+    if event.type == "m.room.create":
+        if event.state_key != "":
+            return Finding(_NEVER, "a create event that is no state of the room")
+        if rooms.create_nid(tx, candidate.room) is not None:
+            return Finding(_NEVER, "the room has a create event")  # the first one stays (T022)
+    return None
+
+
+_NEVER = Status.REJECTED | Status.REJECTED_BY_AUTH
+
+
+def _join_extremities(tx: Tx, env: Env, room: RoomNid) -> None:
+    """Keep the number of extremities below what an event of ours can cite (T014)."""
+    head = rooms.head(tx, room)
+    if head is not None and len(head.extremities) > build.MAX_PREV_EVENTS:
+        sender = joiner(tx, room)
+        if sender is not None:
+            send(tx, env, room, build.Draft(DUMMY, sender, {}))
 
 
 def _was_rejected(auth: Sequence[StoredEvent]) -> Callable[[EventId], bool]:

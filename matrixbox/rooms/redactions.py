@@ -1,57 +1,85 @@
 """The effect of redactions.
 
-Matrix v1.19, room versions, "Handling redactions": a redaction acts once both events are known and
-it is allowed; until its target is known it is held back from clients (T039).
+Matrix v1.19, room versions, "Handling redactions" ([A4.14], [A4.15], T039): a redaction acts once
+both events are here, valid, and the one may redact the other.  Until then it is held back from
+clients, which act on every redaction that they see; one that may never act is never shown.
 """
 
 from __future__ import annotations
 
-from matrixbox.core.events import Event
+from collections.abc import Sequence
+
+from matrixbox.core.events import Event, StateKey
 from matrixbox.core.redaction import redacted, redaction_allowed
 from matrixbox.core.room_versions import RoomRules
-from matrixbox.rooms.state import CurrentState, SnapshotState
-from matrixbox.store import events
-from matrixbox.store.caches import StoredEvent
+from matrixbox.rooms import stripped
+from matrixbox.rooms.state import SnapshotState
+from matrixbox.store import events, members, names, rooms
+from matrixbox.store.caches import Caches, StoredEvent
 from matrixbox.store.events import Status
-from matrixbox.store.nids import SnapshotNid
+from matrixbox.store.nids import RoomNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
 
 REDACTION = "m.room.redaction"
 
 
-def must_wait(tx: Tx, event: Event, status: Status) -> bool:
-    """Whether an accepted redaction has to be held back, its target being unknown."""
-    if event.type != REDACTION or status & (Status.REJECTED | Status.SOFT_FAILED):
+def must_wait(
+    tx: Tx, rules: RoomRules, room: RoomNid, event: Event, status: Status, before: SnapshotNid
+) -> bool:
+    """Whether a new event is a redaction to hold back.  ``before`` is the state before it."""
+    if event.type != REDACTION or event.redacts is None or status:
         return False
-    return event.redacts is not None and events.nid_of(tx, event.redacts) is None
+    target = events.by_id(tx, event.redacts)
+    return target is None or not _may_act(tx, rules, room, event, before, target)
+
+
+def _may_act(
+    tx: Tx, rules: RoomRules, room: RoomNid, event: Event, before: SnapshotNid, target: StoredEvent
+) -> bool:
+    return (
+        target.room == room
+        and not target.status & Status.REJECTED
+        and redaction_allowed(rules, event, target.event, SnapshotState(tx, before))
+    )
 
 
 def apply(tx: Tx, rules: RoomRules, stored: StoredEvent) -> None:
     """Let a new event redact its target, or be redacted by those that waited for it."""
     event = stored.event
     if event.type == REDACTION and event.redacts is not None:
-        if stored.status & Status.HELD:
+        target = events.by_id(tx, event.redacts)
+        if stored.status & Status.HELD and target is None:
             events.hold_redaction(tx, event.redacts, stored.nid)
-        elif not stored.status & (Status.REJECTED | Status.SOFT_FAILED):
-            target = events.by_id(tx, event.redacts)
-            if target is not None:
-                _redact(tx, rules, stored, target)
+        elif not stored.status and target is not None:
+            _redact(tx, stored, target)
     for nid in events.take_held_redactions(tx, event.event_id):
         redaction = events.by_nid(tx, nid)
-        events.release(tx, nid)
-        _redact(tx, rules, redaction, stored)
+        before = SnapshotNid(redaction.snapshot or 0)
+        if _may_act(tx, rules, redaction.room, redaction.event, before, stored):
+            events.release(tx, nid)
+            _redact(tx, redaction, stored)
 
 
-def _redact(tx: Tx, rules: RoomRules, redaction: StoredEvent, target: StoredEvent) -> None:
-    """Prune the target if the redaction may do that; else it stays an event without effect."""
-    if target.room != redaction.room or target.redacted_by is not None:
-        return
-    state = (
-        CurrentState(tx, redaction.room)
-        if redaction.snapshot is None
-        else SnapshotState(tx, SnapshotNid(redaction.snapshot))
-    )
-    if not redaction_allowed(rules, redaction.event, target.event, state):
+def _redact(tx: Tx, redaction: StoredEvent, target: StoredEvent) -> None:
+    """Prune the target, everywhere that something of it is kept (T040)."""
+    if events.redaction_of(tx, target.nid) is not None:
         return
     events.redact(tx, target.nid, redacted(target.event).json, redaction.nid)
+    if target.event.state_key is not None:
+        _note_state(tx, target, (target.event.type, target.event.state_key))
+    # Nobody is notified of it any more (T133).
+    tx.after_commit(_forget_counts, tx.caches, target.room, members.local_joined(tx, target.room))
     tx.changed(rooms=(target.room,))
+
+
+def _note_state(tx: Tx, target: StoredEvent, key: StateKey) -> None:
+    """What is made from the state, such as names of rooms, may look different now."""
+    if rooms.current_event(tx, target.room, key) == target.nid:
+        slot = names.add_slot(tx, key)
+        rooms.change_state(tx, target.room, tx.position(), [(slot, target.nid, target.nid)])
+        stripped.renew(tx, target.room)
+
+
+def _forget_counts(caches: Caches, room: RoomNid, users: Sequence[UserNid]) -> None:
+    for user in users:
+        caches.unread.drop((user, room))

@@ -147,6 +147,12 @@ def redact(tx: Tx, target: EventNid, pruned: Mapping[str, Json], redaction: Even
     tx.after_commit(tx.caches.events.drop, target)
 
 
+def redaction_of(tx: Tx, nid: EventNid) -> EventNid | None:
+    """The redaction that pruned an event, also in this transaction; None for none."""
+    row = tx.one("SELECT redacted_by FROM event WHERE nid = ?", nid)
+    return None if row is None or row[0] is None else EventNid(row[0])
+
+
 def hold_redaction(tx: Tx, target: EventId, redaction: EventNid) -> None:
     """Keep a redaction until its target is here (T039)."""
     tx.run(

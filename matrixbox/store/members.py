@@ -14,12 +14,13 @@ from matrixbox.store.transaction import Tx
 def put(
     tx: Tx, room: RoomNid, user: UserNid, membership: Membership, event: EventNid, pos: int
 ) -> None:
-    """Set a membership; a new one is not forgotten."""
+    """Set a membership.  A forgotten room stays so when the user is only kept out of it."""
     tx.run(
         "INSERT INTO member (room_nid, user_nid, membership, event_nid, pos, is_local)"
         " VALUES (?, ?, ?, ?, ?, EXISTS (SELECT 1 FROM account WHERE user_nid = ?))"
         " ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership,"
-        " event_nid = excluded.event_nid, pos = excluded.pos, forgotten = 0",
+        " event_nid = excluded.event_nid, pos = excluded.pos,"
+        " forgotten = forgotten AND excluded.membership IN (4, 5)",
         room,
         user,
         int(membership),
@@ -121,13 +122,13 @@ def some(tx: Tx, room: RoomNid, but: UserNid, limit: int) -> list[UserNid]:
     """The first other users that are joined or invited; failing these, that were ([C8.15])."""
     rows = tx.run(
         "SELECT user_nid FROM member WHERE room_nid = ? AND user_nid != ? AND membership <= 2"
-        " ORDER BY pos LIMIT ?",
+        " ORDER BY event_nid LIMIT ?",
         room,
         but,
         limit,
     ) or tx.run(
         "SELECT user_nid FROM member WHERE room_nid = ? AND user_nid != ? AND membership >= 4"
-        " ORDER BY pos LIMIT ?",
+        " ORDER BY event_nid LIMIT ?",
         room,
         but,
         limit,
@@ -154,6 +155,17 @@ def set_stripped(tx: Tx, room: RoomNid, user: UserNid, json: bytes) -> None:
         user,
         json,
     )
+
+
+def drop_stripped(tx: Tx, room: RoomNid, user: UserNid) -> None:
+    """Forget what was kept by :func:`set_stripped`."""
+    tx.run("DELETE FROM stripped_state WHERE room_nid = ? AND user_nid = ?", room, user)
+
+
+def with_stripped(tx: Tx, room: RoomNid) -> list[UserNid]:
+    """The users for whom something is kept by :func:`set_stripped`."""
+    rows = tx.run("SELECT user_nid FROM stripped_state WHERE room_nid = ?", room)
+    return [UserNid(row[0]) for row in rows]
 
 
 def stripped(tx: Tx, room: RoomNid, user: UserNid) -> bytes | None:

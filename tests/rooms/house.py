@@ -160,6 +160,10 @@ class House:
         """A knock."""
         await self.write(membership.knock, who, room)
 
+    async def forget(self, who: Session, room: RoomNid) -> None:
+        """Hide a room that was left."""
+        await self.write(membership.forget, who, self.room_id(room))
+
     # --- looking
 
     def state(self, room: RoomNid) -> dict[Key, StoredEvent]:
