@@ -96,14 +96,18 @@ class Application:
         found = self._find(scope)
         if isinstance(found, Response):
             return await send_response(found, send, method=scope["method"])
-        if self._mount_of(found.route) is Mount.QUART:
-            # Quart gets the request without its body, which the handler reads from here.
-            assert self._quart is not None
-            scope["matrixbox.call"] = Call(self.shared, found, scope, receive)
-            return await self._quart(scope, receive, send)
-        response = await self.answer(Call(self.shared, found, scope, receive))
-        if response is not None:
-            await send_response(response, send, method=scope["method"])
+        call = Call(self.shared, found, scope, receive)
+        try:
+            if self._mount_of(found.route) is Mount.QUART:
+                # Quart gets the request without its body, which the handler reads from here.
+                assert self._quart is not None
+                scope["matrixbox.call"] = call
+                return await self._quart(scope, receive, send)
+            response = await self.answer(call)
+            if response is not None:
+                await send_response(response, send, method=scope["method"])
+        finally:
+            call.answered()
         return None
 
     async def answer(self, call: Call) -> Response | None:

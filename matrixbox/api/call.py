@@ -78,6 +78,7 @@ class Call:
         "_scope",
         "_shared",
         "_turn",
+        "_when_answered",
         "headers",
         "method",
         "path",
@@ -107,6 +108,7 @@ class Call:
         self._query: dict[str, list[str]] | None = None
         self._json: dict[str, Json] | None = None
         self._body_began = False
+        self._when_answered: list[Callable[[], None]] = []
 
     # The head.
 
@@ -249,6 +251,17 @@ class Call:
             return TooLarge("The body has too many elements")
         except core_json.JsonError as error:
             return BadJson(f"The body is not acceptable: {error}")
+
+    # The end.
+
+    def when_answered(self, function: Callable[[], None]) -> None:
+        """Have something done once the answer has left, or the request has failed."""
+        self._when_answered.append(function)
+
+    def answered(self) -> None:
+        """Do all that; for the border only."""
+        for function in self._when_answered:
+            function()
 
     # Waiting.
 

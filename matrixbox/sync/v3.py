@@ -23,6 +23,7 @@ from matrixbox.store.database import Store
 from matrixbox.store.memberships import Membership
 from matrixbox.store.transaction import Tx
 from matrixbox.sync.building import Answer, Builder, SyncRequest, empty_answer
+from matrixbox.sync.sends import Sends
 
 MAX_TIMEOUT_S = 120.0
 COALESCE_S = 0.05
@@ -46,6 +47,7 @@ class SyncService:
 
     store: Store
     env: Env
+    sends: Sends = field(factory=Sends)
     _keys: dict[int, Keys] = field(factory=dict)
 
     async def sync(self, request: SyncRequest, waiting: Waiting) -> bytes:
@@ -65,6 +67,7 @@ class SyncService:
             if since is None or request.full_state or self._has_news(since, keys.all):
                 answer, is_news = self.store.read(self._build, request, since, token)
                 if is_news or since is None or request.full_state:
+                    await self.sends.answered(request.who.device)
                     return encode(answer)
             left_s = deadline - trio.current_time()
             if left_s <= 0:

@@ -7,6 +7,7 @@ identifiers" ([C1.03], [C10.01], [C10.05]).
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 from matrixbox.accounts.throttle import MESSAGES
 from matrixbox.api import parse
@@ -24,13 +25,18 @@ MAX_TXN_ID = 255
 
 
 def transaction(call: Call, endpoint: str) -> Transaction:
-    """The transaction of a request: its identifier counts for one device, endpoint and path."""
+    """The transaction of a request: its identifier counts for one device, endpoint and path.
+
+    The device's own `/sync` tells of the event after the request has been answered.
+    """
     txn_id = call.path["txn_id"]
     if len(txn_id.encode()) > MAX_TXN_ID:
         raise InvalidParam(f"A transaction identifier has at most {MAX_TXN_ID} bytes.")
+    sends, device = call.services.sync.sends, call.requester.device
+    call.when_answered(partial(sends.end, device, sends.begin(device)))
     parts = "\0".join([endpoint, *(call.path[name] for name in sorted(call.path))])
     key = hashlib.blake2b(parts.encode(), digest_size=16).digest()
-    return Transaction(call.requester.device, key, txn_id)
+    return Transaction(device, key, txn_id)
 
 
 @routes.put(
