@@ -20,10 +20,10 @@ MARKERS = (FULLY_READ, *KINDS)
 
 
 def _thread(body: parse.Body, kind: str) -> str | None:
-    """The thread that a receipt is about; None for all of them."""
-    if "thread_id" not in body:
+    """The thread that a receipt is about; None for all of them, which matrix-nio says with null."""
+    thread = body.get("thread_id")
+    if thread is None:
         return None
-    thread = body["thread_id"]
     if not isinstance(thread, str) or not thread:
         raise InvalidParam("`thread_id` is a string that is not empty.")
     if kind == FULLY_READ:
