@@ -128,7 +128,7 @@ async def leave(call: Call) -> dict[str, Json]:
     return {}
 
 
-@routes.post("/_matrix/client/v3/rooms/{room_id}/forget", auth=Auth.USER, body=OPTIONAL_BODY)
+@routes.post("/_matrix/client/v3/rooms/{room_id}/forget", auth=Auth.USER, body=BodyKind.NONE)
 async def forget(call: Call) -> dict[str, Json]:
     """Hide a room that was left."""
     room_id = parse.room_id(call.path["room_id"])

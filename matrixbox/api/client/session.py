@@ -86,21 +86,14 @@ def local_name(user: str, server_name: str) -> str:
     return localpart_of(user_id).lower()
 
 
-@routes.post(
-    "/_matrix/client/v3/logout", auth=Auth.USER, guest_ok=True, body=BodyKind.JSON_OR_EMPTY
-)
+@routes.post("/_matrix/client/v3/logout", auth=Auth.USER, guest_ok=True, body=BodyKind.NONE)
 async def logout(call: Call) -> dict[str, Json]:
     """End this session."""
     await call.services.store.write(sessions.log_out, call.requester)
     return {}
 
 
-@routes.post(
-    "/_matrix/client/v3/logout/all",
-    auth=Auth.USER,
-    guest_ok=True,
-    body=BodyKind.JSON_OR_EMPTY,
-)
+@routes.post("/_matrix/client/v3/logout/all", auth=Auth.USER, guest_ok=True, body=BodyKind.NONE)
 async def logout_all(call: Call) -> dict[str, Json]:
     """End all sessions of the user."""
     await call.services.store.write(sessions.log_out_everywhere, call.requester.user)

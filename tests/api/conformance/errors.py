@@ -37,7 +37,7 @@ STATUSES: Mapping[str, frozenset[int]] = {
         "M_RESOURCE_LIMIT_EXCEEDED": (403,),
         "M_ROOM_IN_USE": (400,),
         "M_THREEPID_DENIED": (403,),
-        "M_TOO_LARGE": (413,),
+        "M_TOO_LARGE": (413, 414, 431),  # the body or event, the request line, the headers
         "M_UNABLE_TO_AUTHORISE_JOIN": (400,),
         "M_UNABLE_TO_GRANT_JOIN": (400,),
         "M_UNKNOWN": (400, 401, 409, 415),
@@ -59,7 +59,7 @@ MORE_MEMBERS: Mapping[str, Mapping[str, type]] = {
     "M_USER_LOCKED": {"soft_logout": bool},
 }
 # Every endpoint may answer so, whether its description says it or not.
-GENERAL = frozenset({400, 401, 403, 404, 405, 413, 415, 429})
+GENERAL = frozenset({400, 401, 403, 404, 405, 413, 414, 415, 429, 431})
 
 CORS = {
     "access-control-allow-origin": {"*"},
@@ -70,9 +70,15 @@ CORS = {
 
 def header_problems(answer: Answer) -> list[str]:
     """What is wrong with the headers that every answer has ([C1.01], [C1.04])."""
-    problems = []
+    problems = cors_problems(answer)
     if answer.headers.get("content-type") != "application/json":
         problems.append(f"Content-Type is {answer.headers.get('content-type')!r}")
+    return problems
+
+
+def cors_problems(answer: Answer) -> list[str]:
+    """What is wrong with the headers for browsers ([C1.04])."""
+    problems = []
     for name, wanted in CORS.items():
         value = answer.headers.get(name, "")
         given = {item.strip() for item in value.split(",")}

@@ -6,6 +6,7 @@ the official descriptions where they are at hand.
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -19,6 +20,7 @@ from tests.api.conformance.server import SERVER_NAME, Server
 from tests.api.conformance.wire import NO_BODY, Answer, Connection, path_of
 
 CLIENT = "/_matrix/client"
+SECRET = "for the tests"
 PASSWORD = "correct horse battery staple"
 
 
@@ -83,6 +85,17 @@ class House:
             "auth": {"type": "m.login.dummy"},
         }
         return User.of(self, self.good("POST", "/v3/register", body=body))
+
+    def user_by_secret(self, stem: str = "user") -> User:
+        """A new account where people cannot register themselves."""
+        path = "/_synapse/admin/v1/register"
+        nonce = self.ask("GET", path, described=False).json["nonce"]
+        parts = [nonce, self.name(stem), PASSWORD, "notadmin"]
+        mac = hmac.new(SECRET.encode(), "\0".join(parts).encode(), "sha1").hexdigest()
+        body = dict(zip(("nonce", "username", "password"), parts, strict=False))
+        answer = self.ask("POST", path, body={**body, "mac": mac}, described=False)
+        assert answer.status == 200, answer
+        return User.of(self, answer.json)
 
     def login(self, user: User) -> User:
         """Another session of a user."""

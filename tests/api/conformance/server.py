@@ -28,6 +28,31 @@ password_hash_cost = "lowest"
 [rooms]
 directory_without_login = true
 """
+# Registration with a token only, nobody's list of rooms for strangers, and no publishing.
+CLOSED = """
+[registration]
+token = "the word"
+shared_secret = "for the tests"
+
+[limits]
+rate_limits = false
+password_hash_cost = "lowest"
+
+[rooms]
+publish = "nobody"
+"""
+# As people run it, but for the cost of passwords.
+LIMITED = """
+[registration]
+shared_secret = "for the tests"
+
+[limits]
+password_hash_cost = "lowest"
+"""
+CLOSED_AND_LIMITED = """
+[registration]
+token = "the word"
+"""
 _READY = re.compile(r'\bready\b.*listening=\["([^":]+):(\d+)"')
 
 

@@ -37,7 +37,7 @@ class Request:
     def __str__(self) -> str:
         query = f"?{self.raw_query}" if self.raw_query else ""
         body = "" if self.body is NO_BODY else f" {self.body!r}"
-        return f"{self.method} {self.raw_path}{query}{body}"[:600]
+        return f"{self.method} {self.raw_path}{query}{body}"[:300]
 
 
 @frozen

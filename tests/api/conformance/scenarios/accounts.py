@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.api.conformance.house import PASSWORD, House, User
 from tests.api.conformance.scenarios import covers
-from tests.api.conformance.server import BASE_URL, SERVER_NAME
+from tests.api.conformance.server import (
+    BASE_URL,
+    CLOSED,
+    CLOSED_AND_LIMITED,
+    LIMITED,
+    SERVER_NAME,
+)
 
 DUMMY = {"type": "m.login.dummy"}
 
@@ -198,3 +206,92 @@ def changing_the_password(house: House) -> None:
     assert user.good("POST", path, body={**back, "auth": stage}) == {}
     user.good("GET", "/v3/devices")
     other.bad(401, "M_UNKNOWN_TOKEN", "GET", "/v3/devices")
+
+
+@covers("GET /v3/auth/{authType}/fallback/web", "POST /v3/auth/{authType}/fallback/web")
+def a_stage_in_the_browser(house: House) -> None:
+    """No description has these pages; what is checked is that they lead through."""
+    body = {"username": house.name("new"), "password": PASSWORD}
+    session = house.ask("POST", "/v3/register", body=body).json["session"]
+    path = "/_matrix/client/v3/auth/m.login.dummy/fallback/web"
+    shown = house.connection.ask("GET", path, query={"session": session})
+    assert shown.status == 200
+    assert session in shown.raw.decode()
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    data = f"session={session}".encode()
+    done = house.connection.ask("POST", path, data, headers=form)
+    assert b"onAuthDone" in done.raw
+    house.good("POST", "/v3/register", body={**body, "auth": {"session": session}})
+    house.bad(403, "M_FORBIDDEN", "GET", path, query="session=unknown", described=False)
+    house.bad(400, "M_INVALID_PARAM", "GET", path, described=False)
+
+
+TOKEN_VALID = "/v1/register/m.login.registration_token/validity"
+
+
+@covers(
+    "POST /v3/register", "GET /v1/register/m.login.registration_token/validity", settings=CLOSED
+)
+def registering_with_a_token(house: House) -> None:
+    assert house.good("GET", TOKEN_VALID, query={"token": "the word"}) == {"valid": True}
+    assert house.good("GET", TOKEN_VALID, query={"token": "a word"}) == {"valid": False}
+    house.bad(400, "M_MISSING_PARAM", "GET", TOKEN_VALID)
+    body = {"username": house.name("new"), "password": PASSWORD}
+    first = house.ask("POST", "/v3/register", body=body, is_good=True).json
+    assert first["flows"] == [{"stages": ["m.login.registration_token"]}]
+    stage = {"type": "m.login.registration_token", "session": first["session"]}
+    for token in ("a word", 5):
+        tried = {**body, "auth": {**stage, "token": token}}
+        assert house.ask("POST", "/v3/register", body=tried).status == 401
+    body["auth"] = {**stage, "token": "the word"}
+    house.good("POST", "/v3/register", body=body)
+    dummy = {**body, "username": house.name("new"), "auth": DUMMY}
+    assert house.ask("POST", "/v3/register", body=dummy).status in (400, 401)
+
+
+@covers(settings=LIMITED)
+def where_registration_is_closed(house: House) -> None:
+    body = {"username": "new", "password": PASSWORD, "auth": DUMMY}
+    house.bad(403, "M_FORBIDDEN", "POST", "/v3/register", body=body)
+    house.bad(403, "M_FORBIDDEN", "GET", "/v3/register/available", query="username=new")
+    house.bad(403, "M_FORBIDDEN", "GET", TOKEN_VALID, query="token=x")
+    house.bad(401, "M_MISSING_TOKEN", "GET", "/v3/publicRooms")
+
+
+@covers(settings=CLOSED)
+def where_nobody_publishes_rooms(house: House) -> None:
+    alice = house.user_by_secret("alice")
+    alice.bad(403, "M_FORBIDDEN", "POST", "/v3/createRoom", body={"visibility": "public"})
+    room, path = alice.room(), "/v3/directory/list/room/{}"
+    alice.bad(403, "M_FORBIDDEN", "PUT", path, room, body={"visibility": "public"})
+    assert alice.good("PUT", path, room, body={"visibility": "private"}) == {}
+
+
+@covers(settings=LIMITED)
+def doing_things_too_often(house: House) -> None:
+    """[F1.01]: what is limited answers 429 with Retry-After, and then works again."""
+    alice, bob = house.user_by_secret("alice"), house.user_by_secret("bob")
+    wrong = password_login(bob.user_id, "wrong")
+    refused_after(house, 5, "POST", "/v3/login", body=wrong)
+    room = alice.room(preset="public_chat")
+    refused_after(alice, 20, "POST", "/v3/createRoom", body={})
+    invite = {"user_id": bob.user_id}
+    refused_after(alice, 50, "POST", "/v3/rooms/{}/invite", room, body=invite)
+    refused_after(alice, 50, "POST", "/v3/rooms/{}/join", room, body={})
+    for path in ("/v3/join/{}", "/v3/knock/{}"):
+        alice.bad(429, "M_LIMIT_EXCEEDED", "POST", path, room, body={})
+
+
+@covers(settings=CLOSED_AND_LIMITED)
+def guessing_a_token(house: House) -> None:
+    refused_after(house, 20, "GET", TOKEN_VALID, query="token=x")
+
+
+def refused_after(asker: House | User, most: int, *arguments: Any, **more: Any) -> None:
+    """Ask until it is too often, which must not be long after `most` times."""
+    for _ in range(2 * most + 2):
+        answer = asker.ask(*arguments, **more)
+        if answer.status == 429:
+            assert answer.errcode == "M_LIMIT_EXCEEDED"
+            return
+    raise AssertionError(f"never too often: {answer}")
