@@ -7,7 +7,6 @@ and nobody is answered; the next start recovers from the files (T145).
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 
@@ -26,8 +25,6 @@ OnFatal = Callable[[BaseException], None]
 def end_process(error: BaseException) -> None:
     """Write one line and end the process at once, without any clean-up that might write."""
     log.error("database failed", error=describe(error), exit_code=EXIT_DATABASE_FAILED)
-    for handler in logging.getLogger().handlers:
-        handler.flush()
     os._exit(EXIT_DATABASE_FAILED)
 
 

@@ -50,9 +50,9 @@ class PointReader:
         """Run a function on one snapshot; a read inside a read shares its snapshot."""
         if self._reading:
             return function(self._tx, *args)
-        self._reading = True
         self._deadline = time.monotonic() + STATEMENT_LIMIT_S
         self._tx.run("BEGIN")
+        self._reading = True
         try:
             return function(self._tx, *args)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -206,6 +207,26 @@ async def test_heavy_runs_in_another_thread_and_the_loop_goes_on(threaded: Store
         await threaded.write(put_and_refuse, "x", "1", heavy=True)
     assert threaded.read(everything) == {"heavy": "1"}
     assert await threaded.write(put, "y", "2") == 2
+
+
+async def test_a_busy_loop_does_not_starve_the_thread_that_commits(threaded: Store) -> None:
+    """With Python's own switch interval of 5 ms, one of these writes takes seconds."""
+    done = False
+
+    async def busy() -> None:
+        while not done:
+            until = time.perf_counter() + 0.001
+            while time.perf_counter() < until:
+                pass
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(busy)
+        with trio.fail_after(10):
+            for i in range(10):
+                await threaded.write(put, str(i), "")
+        done = True
 
 
 async def test_group_and_heavy_keep_their_order(threaded: Store) -> None:
