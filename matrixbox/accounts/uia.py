@@ -71,8 +71,10 @@ class Uia:
             raise self._needed(*self._begin(action), flows, params)
         if not isinstance(auth, Mapping):
             raise BadJson("`auth` is an object.")
-        key, session = self._resume(action, auth.get("session"), sessionless=sessionless)
         kind = auth.get("type")
+        # matrix-nio begins with an `auth` that names no stage.
+        may_begin = sessionless or kind is None
+        key, session = self._resume(action, auth.get("session"), may_begin=may_begin)
         if kind is not None and kind not in session.completed:
             if not isinstance(kind, str) or kind not in self._next(flows, session.completed):
                 failure = Forbidden("That stage is not offered now.")
@@ -123,8 +125,8 @@ class Uia:
         self._sessions[key] = _Session(action, now + LIFETIME_S)
         return key, self._sessions[key]
 
-    def _resume(self, action: Action, key: Json, *, sessionless: bool) -> tuple[str, _Session]:
-        if key is None and sessionless:
+    def _resume(self, action: Action, key: Json, *, may_begin: bool) -> tuple[str, _Session]:
+        if key is None and may_begin:
             return self._begin(action)
         if key is None:
             raise MissingParam("`auth` needs the `session` that the server gave.")

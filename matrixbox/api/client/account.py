@@ -35,7 +35,8 @@ def registration_flows(call: Call) -> list[Flow]:
     if settings.open:
         flows.append((DUMMY,))
     if settings.token:
-        flows.append((TOKEN,))
+        # The dummy stage says nothing, but matrix-nio can only register where it follows the token.
+        flows.append((TOKEN, DUMMY))
     return flows
 
 
