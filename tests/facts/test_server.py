@@ -289,10 +289,10 @@ async def test_a_client_that_disconnects_cancels_the_handler() -> None:
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 with trio.fail_after(2):
-                    while started <= number:  # noqa: ASYNC110 counted above
+                    while started <= number:
                         await trio.sleep(0.005)
         with trio.fail_after(2):
-            while cancelled < 20:  # noqa: ASYNC110 counted above
+            while cancelled < 20:
                 await trio.sleep(0.005)
 
 

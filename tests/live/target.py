@@ -11,8 +11,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -92,7 +94,7 @@ class Running:
         """Seconds until the process has ended; None when it has not."""
         before = time.monotonic()
         with trio.move_on_after(at_most_s):
-            while self.is_alive:  # noqa: ASYNC110 another process
+            while self.is_alive:
                 await trio.sleep(0.02)
             return time.monotonic() - before
         return None
@@ -278,7 +280,81 @@ async def survives(target: Running, *, margin: int = MEMORY_MARGIN) -> AsyncIter
     assert answer.statuses == [200], f"the household is not answered: {answer}"
     assert answer.seconds < 1.0
     with trio.move_on_after(10):
-        while target.memory() > before + margin:  # noqa: ASYNC110 another process
+        while target.memory() > before + margin:
             await trio.sleep(0.1)
     grown = (target.memory() - before) / MIB
     assert target.memory() <= before + margin, f"{grown:.0f} MiB were not given back"
+
+
+# The full server.
+
+SERVER_CONFIG = """
+[server]
+name = "old.test"
+data_dir = "{folder}"
+
+[listen]
+http = ["127.0.0.1:{port}"]
+https = ["127.0.0.1:{tls_port}"]
+
+[tls]
+mode = "files"
+cert = "{pem}"
+key = "{pem}"
+
+[limits]
+rate_limits = false
+"""
+SERVER_PATHS = Paths(
+    json="/_matrix/client/v3/login",
+    json_statuses=(400, 403),
+    big=None,
+    poll=None,
+    upload=None,
+    large=None,
+)
+
+
+@contextmanager
+def serving() -> Iterator[Running]:
+    """Start `matrixbox serve`, and end it."""
+    with certificate() as pem, tempfile.TemporaryDirectory() as folder:
+        port, tls_port = _free_port(), _free_port()
+        config = Path(folder) / "matrixbox.toml"
+        config.write_text(
+            SERVER_CONFIG.format(folder=f"{folder}/data", port=port, tls_port=tls_port, pem=pem)
+        )
+        command = [sys.executable, "-m", "matrixbox", "serve", "--config", str(config)]
+        with subprocess.Popen(command, cwd=TOP, text=True) as process:
+            try:
+                _wait_until_open(port)
+                yield Running(process, "127.0.0.1", port, tls_port, SERVER_PATHS)
+            finally:
+                process.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _wait_until_open(port: int, within_s: float = 15) -> None:
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+@contextmanager
+def target_called(name: str) -> Iterator[Running]:
+    """A target by its name: `door`, `serve`, or the controls `hypercorn` and `quart`."""
+    with serving() if name == "serve" else running(kind=name) as found:
+        yield found

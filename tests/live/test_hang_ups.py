@@ -23,7 +23,7 @@ async def _count(target: Running, what: str) -> int:
 
 async def _until_count(target: Running, what: str, count: int, within_s: float = 2) -> None:
     with trio.fail_after(within_s):
-        while await _count(target, what) < count:  # noqa: ASYNC110 another process
+        while await _count(target, what) < count:
             await trio.sleep(0.02)
 
 

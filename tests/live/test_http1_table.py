@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.live.http1_table import Raw, table
-from tests.live.target import Running, exchange, running, survives
+from tests.live.target import Running, exchange, survives, target_called
 
 CASES = list(table())
 
 
-@pytest.fixture(scope="module")
-def target() -> Iterator[Running]:
-    with running() as found:
+@pytest.fixture(scope="module", params=["door", "serve"])
+def target(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """The test application with short deadlines, and the full server."""
+    with target_called(request.param) as found:
         yield found
 
 
@@ -22,7 +23,7 @@ def target() -> Iterator[Running]:
 async def test_raw_request_gets_the_answer_it_must(target: Running, case: Raw) -> None:
     async with survives(target):
         # Long enough for an answer and the drain behind it; what stays open ends by the wait.
-        wait_s = 2.0 if case.ends else 0.15
+        wait_s = 3.0 if case.ends else 0.15
         answered = await exchange(
             target, *case.pieces(target.paths), wait_s=wait_s, between_s=0.005
         )

@@ -8,11 +8,27 @@ import pytest
 import trio
 
 from tests.live.http2_frames import PREFACE, SEQUENCES, SETTINGS, UPGRADES, frame, upgrade
-from tests.live.target import Running, ask, exchange, get, running, survives
+from tests.live.target import (
+    Running,
+    ask,
+    exchange,
+    get,
+    running,
+    survives,
+    target_called,
+)
+
+
+@pytest.fixture(scope="module", params=["door", "serve"])
+def target(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """The test application with short deadlines, and the full server."""
+    with target_called(request.param) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Running]:
+def door() -> Iterator[Running]:
+    """The test application, for what the full server has no paths for."""
     with running() as found:
         yield found
 
@@ -47,16 +63,16 @@ async def test_t069_a_request_behind_an_ignored_upgrade_is_answered(target: Runn
     assert answered.statuses == [200, 200]
 
 
-async def test_t069_resets_at_every_moment_end_only_their_connection(target: Running) -> None:
+async def test_t069_resets_at_every_moment_end_only_their_connection(door: Running) -> None:
     """A peer that resets while its answer is made, sent, or awaited."""
-    big = target.paths.big
+    big = door.paths.big
     assert big is not None
     linger = (1, 0)
-    async with survives(target):
+    async with survives(door):
         for pause_s in (0, 0.001, 0.01, 0.05):
-            for request in (get(big), get("/_test/slow?seconds=1"), get(target.paths.small) * 3):
+            for request in (get(big), get("/_test/slow?seconds=1"), get(door.paths.small) * 3):
                 sock = trio.socket.socket()
-                await sock.connect((target.host, target.port))
+                await sock.connect((door.host, door.port))
                 await sock.send(request)
                 await trio.sleep(pause_s)
                 sock.setsockopt(
@@ -67,17 +83,17 @@ async def test_t069_resets_at_every_moment_end_only_their_connection(target: Run
                 sock.close()
 
 
-async def test_a_bug_in_a_handler_is_a_500_with_an_id_and_nothing_else(target: Running) -> None:
-    answered = await ask(target, get("/_test/bug"))
+async def test_a_bug_in_a_handler_is_a_500_with_an_id_and_nothing_else(door: Running) -> None:
+    answered = await ask(door, get("/_test/bug"))
     assert answered.statuses == [500]
     assert answered.json()["errcode"] == "M_UNKNOWN"
     assert "a bug" not in answered.body.decode()
-    assert (await ask(target, get(target.paths.small))).statuses == [200]
+    assert (await ask(door, get(door.paths.small))).statuses == [200]
 
 
-async def test_an_answer_that_breaks_off_is_never_shown_as_whole(target: Running) -> None:
-    async with survives(target):
-        answered = await exchange(target, get("/_test/breaks"))
+async def test_an_answer_that_breaks_off_is_never_shown_as_whole(door: Running) -> None:
+    async with survives(door):
+        answered = await exchange(door, get("/_test/breaks"))
     assert answered.statuses == [200]
     assert answered.is_closed
     assert not answered.raw.endswith(b"0\r\n\r\n")
