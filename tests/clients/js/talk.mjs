@@ -153,11 +153,11 @@ const ACCOUNTS = {
             initialSyncLimit: limit,
             lazyLoadMembers: lazy,
             threadSupport: threads,
-            includeArchivedRooms: left,
             pendingEventOrdering: "detached", // else own messages stay where they were typed
             pollTimeout: 10_000,
         });
-        return talker.synced();
+        await talker.synced();
+        if (left) await talker.client.syncLeftRooms();
     },
     pause: (talker) => void (talker.online = false),
     async resume(talker) {
