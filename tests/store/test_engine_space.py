@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from matrixbox.store.errors import StoreFull, StoreReadOnly
 from matrixbox.store.runner import Runner
 from matrixbox.store.space import SMALLEST_MARGIN_BYTES, DiskSpace, Space
 from matrixbox.store.transaction import Tx
-from tests.store.engine_support import SMALL, everything, open_store, put
+from tests.store.engine_support import SMALL, at_once, everything, open_store, put
 
 RESERVE = 2 * SMALLEST_MARGIN_BYTES
 MARGIN = SMALLEST_MARGIN_BYTES
@@ -125,3 +126,46 @@ async def test_without_a_reserve_a_full_disk_stops_writing_at_once(tmp_path: Pat
             await store.write(put, "a", "")
         disk.free = 2 * MARGIN
         await store.write(put, "a", "")
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+async def test_what_finds_no_space_is_rolled_back_and_the_others_are_not(
+    tmp_path: Path, heavy: bool
+) -> None:
+    """A limit on pages stands for the disk; a function may even overlook what happened to it."""
+
+    def too_much(tx: Tx, *, overlook: bool) -> None:
+        put(tx, "half", "")
+        try:
+            put(tx, "much", "x" * 500_000)
+        except StoreFull:
+            if not overlook:
+                raise
+        put(tx, "other half", "")
+
+    async with open_store(tmp_path / "db") as store:
+        await store.write(put, "before", "")
+        writing = store._writer.connection
+        pages = writing.pragma("page_count")
+        assert isinstance(pages, int)
+        writing.pragma("max_page_count", pages + 100)
+        results = await at_once(
+            partial(store.write, put, "a", ""),
+            partial(store.write, put, "b", ""),
+            partial(store.write, partial(too_much, overlook=False), heavy=heavy),
+            partial(store.write, put, "c", ""),
+            partial(store.write, partial(too_much, overlook=True), heavy=heavy),
+            partial(store.write, put, "d", ""),
+        )
+        there = store.read(everything)
+        for key, result in zip(
+            ("a", "b", "c", "d"), (results[i] for i in (0, 1, 3, 5)), strict=True
+        ):
+            assert (key in there) == isinstance(result, int), "acknowledged is there, and no other"
+        assert isinstance(results[2], StoreFull)
+        assert ("half" in there) == ("other half" in there) == (results[4] is None)
+        assert "much" not in there
+        writing.pragma("max_page_count", 1 << 30)
+        await store.write(put, "after", "x" * 500_000)
+        positions = store.read(lambda tx: tx.run("SELECT pos FROM entry ORDER BY pos"))
+        assert len(set(positions)) == len(positions)
