@@ -32,8 +32,8 @@ def first_power_levels(
         content["events"] = {"m.room.power_levels": rng.choice((50, 50, 50, 100))}
         if rng.random() < 0.3:
             content["events"][rng.choice(TYPES)] = level(rng, number)
-    if rng.random() < 0.1:
-        content["notifications"] = {"room": level(rng, number)}
+    if rng.random() < 0.25:
+        content["notifications"] = {"room": rng.choice((50, 75, 100, level(rng, number)))}
     if rng.random() < 0.5:
         content[rng.choice(NAMED)] = level(rng, number)
     if rng.random() < 0.12:

@@ -83,7 +83,11 @@ def without(case: Case, gone: int) -> Case | None:
     def changed(step: Step) -> Step:
         prev: list[int] = []
         for at in step.prev:
-            prev += case.steps[gone].prev if at == gone else (at,)
+            prev += (
+                [before for before in case.steps[gone].prev if before not in step.prev]
+                if at == gone
+                else [at]
+            )
         redacts = step.redacts
         return replace(
             step,

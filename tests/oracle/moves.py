@@ -200,7 +200,8 @@ def knock(room: Room, state: StateIds) -> Move | None:
 
 def for_another(room: Room, state: StateIds) -> Move:
     """Joining or knocking in another's name, or a membership that does not exist."""
-    membership = room.rng.choice(("join", "knock", "ignore", None, 5, "leave", "ban"))
+    odd = ("join", "knock", "knock", "ignore", None, 5, "leave", "ban")
+    membership = room.rng.choice(odd)
     target = room.rng.choice(USERS)
     return member_event("odd member", room.member(state), target, {"membership": membership})
 
@@ -258,7 +259,7 @@ def third_party_invite(room: Room, state: StateIds) -> Move | None:
     offers = [key[1] for key in state if key[0] == "m.room.third_party_invite"]
     if not offers and room.rng.random() < 0.97:
         return None
-    rng, target = room.rng, room.someone(state, "leave", "knock")
+    rng, target = room.rng, room.someone(state, "leave", "knock", "ban")
     token = rng.choice(offers or TOKENS)
     sender = room.member(state)
     if offers and rng.random() < 0.9:
@@ -313,7 +314,7 @@ TABLE: tuple[tuple[Maker, float, int, int], ...] = (
     (unban, 9, 1, 12),
     (knock, 1, 1, 6),
     (knock, 6, 7, 12),
-    (for_another, 1.5, 1, 12),
+    (for_another, 2.5, 1, 12),
     (power_levels, 18, 1, 12),
     (join_rules, 8, 1, 12),
     (third_party_offer, 3, 1, 12),
