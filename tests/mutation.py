@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 import pytest  # noqa: E402
 from _pytest.runner import runtestprotocol  # noqa: E402
-from attrs import define, frozen  # noqa: E402
+from attrs import define, field, frozen  # noqa: E402
 
 MODULES = (
     "auth",
@@ -64,11 +64,20 @@ class Mutant:
     line: int
     last_line: int  # of what was changed, without the bodies of statements
     change: str  # "before  ->  after"
-    tree: ast.Module
+    source: str = field(repr=False)
+    before: ast.AST = field(repr=False)
+    after: ast.AST = field(repr=False)
 
     @property
     def key(self) -> tuple[str, str, str]:
         return self.module, self.function, self.change
+
+    @property
+    def tree(self) -> ast.Module:
+        """The changed module."""
+        tree = ast.parse(self.source)
+        swap(tree, self.before, copy.deepcopy(self.after))
+        return tree
 
 
 # --- making mutants
@@ -191,8 +200,8 @@ class Finder(ast.NodeVisitor):
     def walk(self, node: ast.AST, function: str) -> None:
         """Change this node, then go into it; texts of errors and annotations stay as they are."""
         self.change(node, function)
-        for field, value in ast.iter_fields(node):
-            if field in ("annotation", "returns", "decorator_list"):
+        for name, value in ast.iter_fields(node):
+            if name in ("annotation", "returns", "decorator_list"):
                 continue
             children = value if isinstance(value, list) else [value]
             for child in children:
@@ -211,10 +220,11 @@ class Finder(ast.NodeVisitor):
             self.seen[function, change] = count + 1
             if count:
                 change += f"  ({count + 1})"
-            tree = ast.parse(self.source)
-            swap(tree, node, copy.deepcopy(replacement))
             first, last = span(node)
-            self.mutants.append(Mutant(self.module, function, first, last, change, tree))
+            mutant = Mutant(
+                self.module, function, first, last, change, self.source, node, replacement
+            )
+            self.mutants.append(mutant)
 
 
 def span(node: ast.AST) -> tuple[int, int]:
@@ -276,7 +286,8 @@ def is_dunder_all(node: ast.AST) -> bool:
 
 def install(mutant: Mutant, module: ModuleType) -> None:
     """Give the module's function, or its constants, the mutant's code.  Only in a child process."""
-    code = compile(mutant.tree, str(module.__file__), "exec")
+    tree = mutant.tree
+    code = compile(tree, str(module.__file__), "exec")
     if mutant.function:
         found = [
             function for function in functions(module) if function.__qualname__ == mutant.function
@@ -287,7 +298,7 @@ def install(mutant: Mutant, module: ModuleType) -> None:
         return
     namespace: dict[str, Any] = {"__name__": module.__name__, "__file__": module.__file__}
     exec(code, namespace)
-    changed = {target.id for target in assigned(mutant.tree, mutant.line)}
+    changed = {target.id for target in assigned(tree, mutant.line)}
     for name in changed:
         old = vars(module)[name]
         for other in list(sys.modules.values()):
