@@ -42,6 +42,7 @@ class Graph:
     """One room's events, as all its servers together made them."""
 
     version: str
+    name: str = "room"
     rules: RoomRules = field(init=False)
     room_id: RoomId = field(init=False)
     events: dict[EventId, Event] = field(factory=dict)
@@ -53,7 +54,7 @@ class Graph:
 
     def __attrs_post_init__(self) -> None:
         self.rules = ROOM_VERSIONS[self.version]
-        self.room_id = RoomId("!room:far.test")
+        self.room_id = RoomId(f"!{self.name}:far.test")
 
     # --- making events
 
@@ -82,7 +83,7 @@ class Graph:
         if key is not None:
             pdu["state_key"] = key
         if self.rules.event_id_in_pdu:
-            pdu["event_id"] = f"$e{len(self.events)}_{self.now_ms}:{server_of(sender)}"
+            pdu["event_id"] = f"${self.name}{self.now_ms}:{server_of(sender)}"
         if kind == "m.room.create" and self.rules.room_id_is_create_hash:
             del pdu["room_id"]
         pdu.update(fields)
@@ -141,7 +142,7 @@ class Graph:
 
     def begin(self, *members: str, join_rule: str = "public", **levels: Any) -> None:
         """A room with a creator and members, who have the levels given as `users`."""
-        content: dict[str, Any] = {"room_version": self.version}
+        content: dict[str, Any] = {"room_version": self.version, "name": self.name}
         if not self.rules.creator_is_sender:
             content["creator"] = CREATOR
         create = self.make("m.room.create", CREATOR, content, "", prev=())

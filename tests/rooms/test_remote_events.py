@@ -265,9 +265,8 @@ async def test_t026_wrong_auth_events(version):
 async def test_parents_and_auth_events_of_another_room():
     """T005, [A5.02]: an event that cites another room's events is rejected, and moves nothing."""
     async with household() as house:
-        graph, other = Graph("11"), Graph("11")
+        graph, other = Graph("11"), Graph("11", "other")
         graph.begin(BOB)
-        other.room_id = "!other:far.test"
         other.begin(BOB, MALLORY)
         _, room = await with_local(house, graph)
         await other.deliver_all(house)
