@@ -14,8 +14,8 @@ from attrs import define, field, frozen
 
 from matrixbox.core.events import membership_of
 from matrixbox.core.filters import Filter
-from matrixbox.core.json import Json
-from matrixbox.rooms import stripped
+from matrixbox.core.json import Json, encode
+from matrixbox.rooms import push_rules, stripped
 from matrixbox.rooms.formatting import Formatter, Fragment
 from matrixbox.rooms.reading import Reader, ignored_users
 from matrixbox.rooms.tokens import SyncToken
@@ -134,6 +134,8 @@ class Builder:
             entries[entry.room].append(entry)
         answer = empty_answer(self.token)
         wanted = self.request.filter
+        if self.initial and all(entry.type != push_rules.TYPE for entry in entries[GLOBAL]):
+            entries[GLOBAL].append(self._default_push_rules())
         shown = [e for e in entries[GLOBAL] if wanted.account_data.allows(e.type, None)]
         if shown:
             answer["account_data"] = {
@@ -151,6 +153,11 @@ class Builder:
         if groups:
             answer["rooms"] = groups
         return answer, bool(shown or groups)
+
+    def _default_push_rules(self) -> account_data.Entry:
+        """What stands for the push rules of somebody who changed none of them ([C8.17])."""
+        content = push_rules.content_of(push_rules.rules_of(self.tx, self.request.who.user))
+        return account_data.Entry(GLOBAL, push_rules.TYPE, encode(content), 0)
 
     def _is_quiet(self, member: Member) -> bool:
         """Whether nothing can be new about a room that the client knows."""

@@ -258,7 +258,14 @@ const OWN = {
     set_profile: (talker, { key, value }) => talker.client.setProfileInfo(key, { [key]: value }),
     profile: (talker, { user }) => talker.client.getProfileInfo(user),
     account_data: (talker, { type }) => talker.client.getAccountData(type)?.getContent() ?? null,
-    push_rules: (talker) => talker.client.pushRules ?? null,
+    push_rules(talker) {
+        const rules = Object.entries(talker.client.pushRules?.global ?? {});
+        const shownRule = ({ rule_id, enabled, actions }) => ({ rule_id, enabled, actions: actions.length });
+        return Object.fromEntries(rules.map(([kind, found]) => [kind, found.map(shownRule)]));
+    },
+    /** Whether the SDK would notify about an event, by the rules that it knows. */
+    notifies: (talker, { room, event }) =>
+        talker.client.getPushActionsForEvent(talker.event(room, event))?.notify ?? false,
 };
 
 const VIEWS = {
