@@ -81,12 +81,24 @@ class Place:
         """A new place."""
         user = house.user("sweeper")
         alias = user.alias()
-        room = user.room(room_alias_name=alias[1:].partition(":")[0])
+        room = user.room(
+            preset="public_chat", room_alias_name=alias[1:].partition(":")[0], name="n"
+        )
+        rule, kind = {"actions": [], "conditions": []}, "org.example.kind"
+        for rule_id in ("own", "second"):
+            user.good("PUT", "/v3/pushrules/global/override/{}", rule_id, body=rule)
+        user.good("PUT", "/v3/profile/{}/displayname", user.user_id, body={"displayname": "S"})
+        for where in (
+            "/v3/user/{}/account_data/{}",
+            f"/v3/user/{{}}/rooms/{room}/account_data/{{}}",
+        ):
+            user.good("PUT", where, user.user_id, kind, body={})
+        user.good("POST", "/v3/user/{}/filter", user.user_id, body={})
         values = {
             "auth_type": "m.login.dummy",
             "device_id": user.device_id,
             "event_id": user.say(room),
-            "event_type": "m.room.message",
+            "event_type": "m.room.name",
             "filter_id": "0",
             "key": "displayname",
             "kind": "override",
@@ -95,11 +107,11 @@ class Place:
             "room_alias": alias,
             "room_id": room,
             "room_id_or_alias": room,
-            "rule_id": ".m.rule.master",
+            "rule_id": "own",
             "state_key": "",
             "tag": "u.tag",
             "txn_id": "t",
-            "type": "org.example.kind",
+            "type": kind,
             "user_id": user.user_id,
         }
         return cls(user, values)

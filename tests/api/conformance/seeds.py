@@ -1,0 +1,235 @@
+"""For every endpoint a request that is right: what the generators of wrong ones begin with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from attrs import define, field
+
+from tests.api.conformance.house import PASSWORD, House, User
+from tests.api.conformance.refusals import Place, Target
+
+CLIENT = "/_matrix/client"
+ROOM = f"{CLIENT}/v3/rooms/{{room_id}}"
+USER = f"{CLIENT}/v3/user/{{user_id}}"
+RULE = f"{CLIENT}/v3/pushrules/global/{{kind}}/{{rule_id}}"
+RELATIONS = f"{CLIENT}/v1/rooms/{{room_id}}/relations/{{event_id}}"
+PAGE = {"dir": "b", "from": "t5_0", "to": "t1_0", "limit": "5"}
+FILTER = {
+    "event_fields": ["type", "content.body"],
+    "event_format": "client",
+    "account_data": {"not_types": ["m.x*"]},
+    "room": {
+        "rooms": ["!a:b.test"],
+        "timeline": {"limit": 5, "types": ["m.room.*"], "senders": ["@a:b.test"]},
+        "state": {"lazy_load_members": True},
+        "include_leave": True,
+    },
+}
+EVENT_FILTER = {"types": ["m.room.message"], "not_senders": ["@a:b.test"], "contains_url": False}
+LEVELS = {"users": {"@a:b.test": 100}, "events": {"m.room.name": 50}, "ban": 50, "invite": 0}
+RELATED = {
+    "msgtype": "m.text",
+    "body": "x",
+    "m.mentions": {"user_ids": ["@a:b.test"], "room": True},
+    "m.new_content": {"msgtype": "m.text", "body": "y"},
+    "m.relates_to": {
+        "rel_type": "m.thread",
+        "event_id": "$event",
+        "key": "k",
+        "is_falling_back": True,
+        "m.in_reply_to": {"event_id": "$event"},
+    },
+}
+
+# By method and path: bodies and queries. Texts that begin with % stand for a value of the place.
+BODIES: Mapping[str, list[Any]] = {
+    f"POST {CLIENT}/v3/register": [
+        {
+            "username": "somebody",
+            "password": PASSWORD,
+            "device_id": "D",
+            "initial_device_display_name": "d",
+            "inhibit_login": False,
+            "auth": {"type": "m.login.dummy"},
+        }
+    ],
+    f"POST {CLIENT}/v3/login": [
+        {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": "%user_id"},
+            "password": PASSWORD,
+            "device_id": "D",
+            "initial_device_display_name": "d",
+        },
+        {"type": "m.login.password", "user": "%user_id", "password": PASSWORD},
+    ],
+    f"POST {CLIENT}/v3/account/password": [{"new_password": PASSWORD, "logout_devices": False}],
+    f"DELETE {CLIENT}/v3/devices/{{device_id}}": [{}],
+    f"POST {CLIENT}/v3/delete_devices": [{"devices": ["D", "E"]}],
+    f"PUT {CLIENT}/v3/devices/{{device_id}}": [{"display_name": "d"}],
+    f"PUT {USER}/account_data/{{type}}": [{"a": {"b": [1]}}],
+    f"PUT {USER}/rooms/{{room_id}}/account_data/{{type}}": [{"a": {"b": [1]}}],
+    f"PUT {USER}/rooms/{{room_id}}/tags/{{tag}}": [{"order": 0.5}],
+    f"POST {USER}/filter": [FILTER],
+    f"PUT {CLIENT}/v3/directory/room/{{room_alias}}": [{"room_id": "%room_id"}],
+    f"PUT {CLIENT}/v3/directory/list/room/{{room_id}}": [{"visibility": "public"}],
+    f"POST {CLIENT}/v3/publicRooms": [
+        {
+            "limit": 5,
+            "since": "p1",
+            "filter": {"generic_search_term": "x", "room_types": [None, "m.space"]},
+            "include_all_networks": False,
+        }
+    ],
+    f"POST {ROOM}/join": [{"reason": "r", "third_party_signed": {}}],
+    f"POST {CLIENT}/v3/join/{{room_id_or_alias}}": [{"reason": "r"}],
+    f"POST {CLIENT}/v3/knock/{{room_id_or_alias}}": [{"reason": "r"}],
+    f"POST {ROOM}/leave": [{"reason": "r"}],
+    f"POST {ROOM}/invite": [{"user_id": "%other", "reason": "r"}],
+    f"POST {ROOM}/kick": [{"user_id": "%other", "reason": "r"}],
+    f"POST {ROOM}/ban": [{"user_id": "%other", "reason": "r"}],
+    f"POST {ROOM}/unban": [{"user_id": "%other", "reason": "r"}],
+    f"PUT {CLIENT}/v3/profile/{{user_id}}/{{key}}": [{"displayname": "A"}],
+    f"PUT {RULE}": [
+        {
+            "actions": ["notify", {"set_tweak": "sound", "value": "default"}],
+            "conditions": [
+                {"kind": "event_match", "key": "content.body", "pattern": "x"},
+                {"kind": "room_member_count", "is": ">2"},
+                {"kind": "event_property_is", "key": "type", "value": True},
+            ],
+            "pattern": "x",
+        }
+    ],
+    f"PUT {RULE}/enabled": [{"enabled": True}],
+    f"PUT {RULE}/actions": [{"actions": ["notify"]}],
+    f"POST {ROOM}/receipt/{{receipt_type}}/{{event_id}}": [{"thread_id": "main"}],
+    f"POST {ROOM}/read_markers": [{"m.fully_read": "%event_id", "m.read": "%event_id"}],
+    f"PUT {ROOM}/state/{{event_type}}/{{state_key}}": [LEVELS, {"name": "n"}],
+    f"PUT {ROOM}/state/{{event_type}}": [{"name": "n"}],
+    f"POST {CLIENT}/v3/createRoom": [
+        {
+            "visibility": "private",
+            "room_alias_name": "never",
+            "name": "n",
+            "topic": "t",
+            "invite": ["%other"],
+            "invite_3pid": [],
+            "room_version": "11",
+            "creation_content": {"m.federate": True, "type": "m.space"},
+            "initial_state": [
+                {
+                    "type": "m.room.join_rules",
+                    "state_key": "",
+                    "content": {"join_rule": "restricted", "allow": [{"room_id": "!a:b"}]},
+                }
+            ],
+            "preset": "private_chat",
+            "is_direct": True,
+            "power_level_content_override": {**LEVELS, "users_default": 100},
+        }
+    ],
+    f"POST {ROOM}/upgrade": [{"new_version": "12", "additional_creators": ["%other"]}],
+    f"PUT {ROOM}/send/{{event_type}}/{{txn_id}}": [RELATED, {"redacts": "%event_id"}],
+    f"PUT {ROOM}/redact/{{event_id}}/{{txn_id}}": [{"reason": "r"}],
+    f"PUT {ROOM}/typing/{{user_id}}": [{"typing": True, "timeout": 100}],
+    "POST /_synapse/admin/v1/register": [
+        {"nonce": "n", "username": "u", "password": "p", "admin": False, "mac": "00"}
+    ],
+}
+QUERIES: Mapping[str, dict[str, Any]] = {
+    f"POST {CLIENT}/v3/register": {"kind": "user"},
+    f"GET {CLIENT}/v3/register/available": {"username": "free"},
+    f"GET {CLIENT}/v1/register/m.login.registration_token/validity": {"token": "t"},
+    f"GET {CLIENT}/v3/publicRooms": {"limit": "5", "since": "p1", "server": "home.test"},
+    f"POST {CLIENT}/v3/publicRooms": {"server": "home.test"},
+    f"GET {ROOM}/messages": {**PAGE, "filter": EVENT_FILTER},
+    f"GET {ROOM}/context/{{event_id}}": {"limit": "5", "filter": EVENT_FILTER},
+    f"GET {CLIENT}/v1/rooms/{{room_id}}/timestamp_to_event": {"ts": "5", "dir": "f"},
+    f"PUT {RULE}": {"before": "second"},
+    RELATIONS: {**PAGE, "recurse": "true"},
+    f"{RELATIONS}/{{rel_type}}": {**PAGE, "recurse": "true"},
+    f"{RELATIONS}/{{rel_type}}/{{event_type}}": {**PAGE, "recurse": "true"},
+    f"GET {CLIENT}/v1/rooms/{{room_id}}/threads": {"include": "all", "from": "t5_0", "limit": "5"},
+    f"GET {ROOM}/state/{{event_type}}/{{state_key}}": {"format": "event"},
+    f"GET {ROOM}/state/{{event_type}}": {"format": "content"},
+    f"GET {ROOM}/members": {"at": "s5_0", "membership": "join", "not_membership": "leave"},
+    f"POST {CLIENT}/v3/join/{{room_id_or_alias}}": {"via": "home.test", "server_name": "b.test"},
+    f"POST {CLIENT}/v3/knock/{{room_id_or_alias}}": {"via": "home.test"},
+    f"GET {CLIENT}/v3/sync": {
+        "since": "s5_0",
+        "timeout": "0",
+        "full_state": "false",
+        "set_presence": "online",
+        "use_state_after": "true",
+        "filter": FILTER,
+    },
+}
+# After these have worked, what they were done to is not there any more, or cannot be used.
+ENDING = frozenset(
+    {
+        f"POST {CLIENT}/v3/logout",
+        f"POST {CLIENT}/v3/logout/all",
+        f"POST {CLIENT}/v3/account/password",
+        f"POST {CLIENT}/v3/delete_devices",
+        f"DELETE {CLIENT}/v3/devices/{{device_id}}",
+        f"POST {ROOM}/leave",
+        f"POST {ROOM}/kick",
+        f"POST {ROOM}/ban",
+        f"POST {ROOM}/upgrade",
+        f"PUT {ROOM}/state/{{event_type}}/{{state_key}}",
+    }
+)
+
+
+@define(eq=False)
+class Setting:
+    """A place with two people, made again when something ends it."""
+
+    house: House
+    place: Place = field(init=False)
+    other: User = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """New people and a new room."""
+        self.place, self.other = Place.of(self.house), self.house.user("other")
+        self.place.user.upon(self.place.values["room_id"], "invite", self.other)
+        self.other.join(self.place.values["room_id"])
+
+    def filled(self, value: Any) -> Any:
+        """A body with the values of the place in it."""
+        if isinstance(value, list):
+            return [self.filled(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.filled(member) for key, member in value.items()}
+        if value == "%other":
+            return self.other.user_id
+        if isinstance(value, str) and value.startswith("%"):
+            return self.place.values[value[1:]]
+        return value
+
+
+def bodies(target: Target) -> list[Any]:
+    """The right bodies for an endpoint."""
+    return BODIES.get(target.name, [{}])
+
+
+def raw_query(parameters: Mapping[str, Any]) -> str:
+    """A query; texts stand in it as they are, other values as JSON."""
+    pairs = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in parameters.items()
+    }
+    return urlencode(pairs, errors="surrogatepass")
+
+
+def query(target: Target) -> dict[str, Any]:
+    """The parameters that an endpoint knows, with right values."""
+    return QUERIES.get(target.name) or QUERIES.get(target.pattern) or {}
