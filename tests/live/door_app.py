@@ -241,8 +241,7 @@ async def serve_door(arguments: argparse.Namespace, seen: Watched) -> None:
         home = (ipaddress.ip_network(arguments.home),)
     admission = Admission(bounds, clock=trio.current_time, home=home)
     app = make_application(seen, bounds, on_household=admission.remember)
-    context = new_server_context()
-    context.load_cert_chain(arguments.certificate)
+    context = load_context(arguments.certificate)
     door = Door(
         app,
         [Bind(arguments.host, arguments.port), Bind(arguments.host, 0, tls=lambda: context)],
@@ -260,7 +259,7 @@ async def serve_door(arguments: argparse.Namespace, seen: Watched) -> None:
                 if number == signal.SIGHUP:
                     with suppress(ssl.SSLError):
                         # Replaced between the certificate and the key: the old pair goes on.
-                        context.load_cert_chain(arguments.certificate)
+                        context = load_context(arguments.certificate)
                 else:
                     await door.stop()
                     break
@@ -285,6 +284,13 @@ async def serve_hypercorn(arguments: argparse.Namespace, seen: Watched) -> None:
                 )
                 announce([int(address.rpartition(":")[2]) for address in bound])
             nursery.cancel_scope.cancel()
+
+
+def load_context(pem: Path) -> ssl.SSLContext:
+    """A new context: a pair that does not match must not reach the one in use."""
+    context = new_server_context()
+    context.load_cert_chain(pem)
+    return context
 
 
 def announce(ports: list[int]) -> None:

@@ -35,7 +35,7 @@ PAGE = os.sysconf("SC_PAGESIZE")
 SHORT: Mapping[str, float] = {
     "handshake_s": 1.0,
     "head_s": 1.0,
-    "idle_s": 1.5,
+    "idle_s": 0.8,
     "json_body_s": 2.5,
     "drain_s": 0.5,
     "body_grace_s": 1.0,

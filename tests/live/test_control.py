@@ -73,7 +73,7 @@ async def test_t069_one_packet_ends_a_plain_hypercorn(name: str) -> None:
 async def test_t073_a_plain_hypercorn_believes_ambiguous_requests(
     hypercorn: Running, case: Raw
 ) -> None:
-    answered = await exchange(hypercorn, *case.pieces(hypercorn.paths), wait_s=0.3)
+    answered = await exchange(hypercorn, *case.pieces(hypercorn.paths), wait_s=0.15)
     assert tuple(answered.statuses) != case.statuses
 
 
@@ -84,7 +84,7 @@ def test_every_control_is_in_the_table() -> None:
 async def test_t070_behind_quart_idle_connections_stay_for_ever() -> None:
     """The timer of a twentieth of a second does not start again after an answer."""
     with running("--keep-alive", "0.05", kind="quart") as target:
-        answered = await exchange(target, get(target.paths.small), wait_s=1.5)
+        answered = await exchange(target, get(target.paths.small), wait_s=0.8)
         assert answered.statuses == [200]
         assert not answered.is_closed
     with running("--keep-alive", "0.05", kind="hypercorn") as target:
@@ -98,13 +98,13 @@ async def test_t071_a_slow_reader_holds_up_the_stop_of_a_plain_hypercorn() -> No
             nursery.start_soon(deaf, target, "127.0.0.1")
             await trio.sleep(0.5)
             target.signal(signal.SIGTERM)
-            assert await target.exit_s(5) is None
+            assert await target.exit_s(4) is None
             nursery.cancel_scope.cancel()
 
 
 async def test_t072_a_plain_hypercorn_takes_every_connection(hypercorn: Running) -> None:
-    streams = [await connect(hypercorn) for _ in range(600)]
+    streams = [await connect(hypercorn) for _ in range(520)]
     await trio.sleep(0.5)
-    assert sum(map(is_established, streams)) == 600
+    assert sum(map(is_established, streams)) == 520
     for stream in streams:
         await trio.aclose_forcefully(stream)

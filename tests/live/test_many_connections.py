@@ -87,7 +87,9 @@ async def test_t072_the_reserved_slots_are_the_households(target: Running) -> No
             assert answered.statuses == [200]
 
 
-async def test_t072_the_accept_loop_survives_running_out_of_descriptors() -> None:
+async def test_t072_the_accept_loop_survives_running_out_of_descriptors(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     def few_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
 
@@ -99,6 +101,7 @@ async def test_t072_the_accept_loop_survives_running_out_of_descriptors() -> Non
                 assert 20 < kept < 120
                 assert target.is_alive
             await trio.sleep(0.3)
+    assert "no descriptors left for connections" in capfd.readouterr().err
 
 
 async def test_t072_descriptors_are_kept_for_files() -> None:

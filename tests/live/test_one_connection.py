@@ -51,7 +51,7 @@ async def test_t069_http2_gets_505(target: Running) -> None:
 @pytest.mark.parametrize("name", UPGRADES)
 async def test_t069_upgrades_are_ignored(target: Running, name: str) -> None:
     async with survives(target):
-        answered = await exchange(target, UPGRADES[name])
+        answered = await exchange(target, UPGRADES[name], wait_s=0.15)
     assert answered.statuses == [404]  # "/" is nobody's path, and no protocol was switched
 
 
@@ -59,7 +59,7 @@ async def test_t069_a_request_behind_an_ignored_upgrade_is_answered(target: Runn
     small = target.paths.small.encode()
     lines = (b"Connection: Upgrade", b"Upgrade: websocket")
     both = upgrade(*lines, target=small) + get(target.paths.small)
-    answered = await exchange(target, both)
+    answered = await exchange(target, both, wait_s=0.15)
     assert answered.statuses == [200, 200]
 
 

@@ -70,13 +70,13 @@ async def test_t076_a_handler_that_does_not_read_makes_the_peer_wait(target: Run
 
 async def test_t076_a_stream_may_take_the_time_that_its_route_gives(target: Running) -> None:
     """Slow, but above the slowest rate, and slower than a JSON body might be."""
-    with running() as short:  # JSON bodies have 2.5 s here, the upload route 4 s
+    with running(bounds={"json_body_s": 0.5}) as short:  # the upload route has 4 s
         async with await connect(short) as stream:
-            await stream.send_all(_put("", 32_000))
-            for _ in range(32):
+            await stream.send_all(_put("", 15_000))
+            for _ in range(15):
                 await stream.send_all(b"x" * 1000)
                 await trio.sleep(0.1)
-            assert (await _answer(stream)).json() == {"size": 32_000}
+            assert (await _answer(stream)).json() == {"size": 15_000}
 
 
 async def test_t076_many_large_bodies_at_once(target: Running) -> None:
