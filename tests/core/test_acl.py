@@ -108,10 +108,10 @@ def test_ten_thousand_globs_and_a_thousand_names_take_less_than_a_second():
 
     content = {"allow": ["*"], "deny": [glob() for _ in range(10_000)]}
     names = [ServerName(name()) for _ in range(1000)]
-    start = time.perf_counter()
+    start = time.process_time()
     acl = ServerAcl.from_content(content)
     assert sum(map(acl.allows, names)) > 900
-    assert time.perf_counter() - start < within(1)
+    assert time.process_time() - start < within(1)
 
 
 def test_patterns_are_not_kept_twice():

@@ -173,10 +173,10 @@ def test_hostile_patterns_cost_little(pattern):
 
 
 def _seconds(glob: Glob, text: str) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     glob.matches(text)
     glob.matches_words(text)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 # --- paths

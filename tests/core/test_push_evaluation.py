@@ -438,7 +438,7 @@ def test_evaluating_the_default_rules_is_quick():
     """T081 (5 ms; about 6 microseconds when idle)."""
     rules = compile_rules(USER, ruleset(USER, {}))
     seen = situation(content={"body": "hello", "msgtype": "m.text"})
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(100):
         rules.evaluate(seen, "Alice")
-    assert (time.perf_counter() - start) / 100 < within(0.001)
+    assert (time.process_time() - start) / 100 < within(0.001)

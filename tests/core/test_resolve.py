@@ -763,9 +763,9 @@ def test_nearly_equal_states_of_thousands_of_members_resolve_quickly(version):
     room.levels(users={MOD: 50}, ban=51)
     two = {**room.state, TOPIC: state_event(room, TOPIC, MOD), NAME: state_event(room, NAME, MOD)}
     sets = [{key: event.event_id for key, event in state.items()} for state in (one, two)]
-    start = time.perf_counter()
+    start = time.process_time()
     merged = resolve(room.rules, sets, room, room.create.event_id)
-    assert time.perf_counter() - start < within(2)
+    assert time.process_time() - start < within(2)
     assert merged[POWER_LEVELS] == two[POWER_LEVELS].event_id
     assert merged[TOPIC] == two[TOPIC].event_id
     assert len(merged) == len(two)
