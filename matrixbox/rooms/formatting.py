@@ -13,9 +13,8 @@ from attrs import define
 
 from matrixbox.core.client_format import client_event, federation_event, unsigned_data
 from matrixbox.core.filters import Filter
-from matrixbox.core.identifiers import EventId
 from matrixbox.core.json import Json, encode
-from matrixbox.core.relations import ThreadSummary, bundle, latest_edit
+from matrixbox.core.relations import ThreadSummary, bundle, latest_edit, may_start_thread
 from matrixbox.rooms.reading import Reader
 from matrixbox.store import events, names, snapshots
 from matrixbox.store.caches import StoredEvent
@@ -23,6 +22,7 @@ from matrixbox.store.events import Relation
 from matrixbox.store.nids import EventNid, SnapshotNid
 
 Fragment = orjson.Fragment
+MAX_BUNDLES = 2  # levels of events that have others in their `m.relations`
 
 
 @define(eq=False)
@@ -59,8 +59,8 @@ class Formatter:
             return federation_event(stored.event, unsigned)
         return client_event(stored.event, unsigned, with_room_id=self.with_room_id)
 
-    def unsigned(self, stored: StoredEvent) -> dict[str, Json]:
-        """What surrounds an event for this reader."""
+    def unsigned(self, stored: StoredEvent, depth: int = 0) -> dict[str, Json]:
+        """What surrounds an event for this reader; `depth`: of how many others it is a part."""
         reader, event = self.reader, stored.event
         facts: dict[str, Json] = {"age": reader.now_ms - event.origin_server_ts}
         if stored.snapshot is not None:
@@ -72,8 +72,8 @@ class Formatter:
         if stored.redacted_by is not None:
             redaction = events.by_nid(reader.tx, stored.redacted_by)
             facts["redacted_because"] = client_event(redaction.event, self._age(redaction))
-        elif self.bundled and event.state_key is None:
-            relations = self._relations(stored)
+        if self.bundled and event.state_key is None and depth < MAX_BUNDLES:
+            relations = self._relations(stored, depth)
             if relations:
                 facts["m.relations"] = relations
         return facts
@@ -103,17 +103,19 @@ class Formatter:
 
     # --- relations
 
-    def _relations(self, stored: StoredEvent) -> dict[str, Json]:
+    def _relations(self, stored: StoredEvent, depth: int) -> dict[str, Json]:
         children = events.relations(self.reader.tx, stored.event.event_id)
         if not children:
             return {}
-        edit = latest_edit(
-            stored.event, (child.event for child in self._visible(children, "m.replace"))
-        )
+        edit = None
+        if stored.redacted_by is None:
+            edits = self._visible(children, "m.replace")
+            edit = latest_edit(stored.event, (child.event for child in edits))
         references = [child.event.event_id for child in self._visible(children, "m.reference")]
         return bundle(
-            edit=None if edit is None else self._plain(edit.event_id),
-            thread=self._thread(children),
+            edit=None if edit is None else self._part(events.by_id(self.reader.tx, edit.event_id)),
+            # The newest reply of a thread is the only part that has parts, so loops end (T007).
+            thread=self._thread(stored, children) if depth == 0 else None,
             references=references,
         )
 
@@ -122,18 +124,19 @@ class Formatter:
         found = [events.by_nid(tx, one.nid) for one in children if one.rel_type == rel_type]
         return [child for child in found if self.reader.may_see(child)]
 
-    def _plain(self, event_id: EventId) -> Mapping[str, Json]:
-        stored = events.by_id(self.reader.tx, event_id)
+    def _part(self, stored: StoredEvent | None, depth: int = MAX_BUNDLES) -> Mapping[str, Json]:
+        """An event that stands inside another one."""
         assert stored is not None
-        return client_event(stored.event, self.unsigned(stored))
+        return client_event(stored.event, self.unsigned(stored, depth))
 
-    def _thread(self, children: Iterable[Relation]) -> ThreadSummary | None:
-        replies = self._visible(children, "m.thread")
+    def _thread(self, root: StoredEvent, children: Iterable[Relation]) -> ThreadSummary | None:
+        replies = self._visible(children, "m.thread") if may_start_thread(root.event) else []
         if not replies:
             return None
         me = names.user_id(self.reader.tx, self.reader.user)
+        latest = max(replies, key=lambda reply: (reply.pos or 0, reply.sub))
         return ThreadSummary(
-            latest_event=self._plain(replies[-1].event.event_id),
+            latest_event=self._part(latest, depth=1),
             count=len(replies),
-            current_user_participated=any(reply.event.sender == me for reply in replies),
+            current_user_participated=any(one.event.sender == me for one in (root, *replies)),
         )

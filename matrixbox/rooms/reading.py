@@ -82,14 +82,20 @@ class Reader:
         return self.membership_in(SnapshotNid(stored.snapshot)) or "leave"
 
     def may_see(self, stored: StoredEvent) -> bool:
-        """Whether the user may see an event of the room's timeline."""
+        """Whether the user may see an event of the room's timeline, and wants to."""
+        return self.is_visible(stored) and not self.is_ignored(stored)
+
+    def is_ignored(self, stored: StoredEvent) -> bool:
+        """Whether the user does not want to see an event; state is never ignored ([C15.09])."""
+        return stored.event.state_key is None and stored.event.sender in self.ignored
+
+    def is_visible(self, stored: StoredEvent) -> bool:
+        """Whether the user may see an event of the room's timeline, whoever sent it."""
         if stored.room != self.room or stored.status or stored.snapshot is None:
             return False
         if self.member is not None and self.member.forgotten:
             return False
         event = stored.event
-        if event.state_key is None and event.sender in self.ignored:
-            return False
         if self.joined and self._visibility(SnapshotNid(stored.snapshot)) in _OPEN_TO_MEMBERS:
             return True
         if (event.type, event.state_key) == self._member_key and membership_of(event) in (

@@ -1,22 +1,25 @@
 """Pages of events that relate to another one, and of threads.
 
-SPEC-TODO: a thread whose root an ignored user sent is left out, instead of shown redacted.
-
 Matrix v1.19, Client-Server API, "Relationships API", "Querying threads in a room" ([C9.10],
 [C9.11]).
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Iterable
+
+from attrs import evolve, frozen
 
 from matrixbox.core.identifiers import EventId
+from matrixbox.core.redaction import redacted
+from matrixbox.core.relations import may_start_thread
 from matrixbox.rooms import timeline
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.timeline import Page
 from matrixbox.rooms.tokens import Place
-from matrixbox.store import events
+from matrixbox.store import events, names
 from matrixbox.store.caches import StoredEvent
+from matrixbox.store.events import Relation
 
 MAX_DEPTH = 3
 MAX_CHILDREN = 5_000  # looked at for one page
@@ -70,7 +73,10 @@ def _is_on_page(place: Place, wanted: Wanted) -> bool:
 
 
 def _descendants(reader: Reader, parent: EventId, wanted: Wanted, depth: int) -> list[StoredEvent]:
-    """Visible children, and theirs down to some depth; no event twice (T007)."""
+    """Visible children, and theirs down to some depth; no event twice (T007).
+
+    What does not match is not followed either ("Relationships API").
+    """
     seen = {parent}
     found: list[StoredEvent] = []
     generation = [parent]
@@ -82,13 +88,14 @@ def _descendants(reader: Reader, parent: EventId, wanted: Wanted, depth: int) ->
                 if stored.event.event_id in seen or len(seen) > MAX_CHILDREN:
                     continue
                 seen.add(stored.event.event_id)
-                following.append(stored.event.event_id)
                 if (
                     wanted.rel_type in (None, relation.rel_type)
                     and wanted.event_type in (None, relation.type)
-                    and reader.may_see(stored)
+                    and stored.room == reader.room
                 ):
-                    found.append(stored)
+                    following.append(stored.event.event_id)
+                    if reader.may_see(stored):
+                        found.append(stored)
         generation = following
     return found
 
@@ -96,13 +103,12 @@ def _descendants(reader: Reader, parent: EventId, wanted: Wanted, depth: int) ->
 def threads(reader: Reader, start: Place | None, limit: int, *, participated: bool) -> Page:
     """A page of thread roots, ordered by their newest visible replies."""
     timeline.require_reader(reader)
-    me = reader.user
     newest: list[tuple[Place, StoredEvent]] = []
     for root_id, replies in events.threads(reader.tx, reader.room).items():
         root = events.by_id(reader.tx, root_id)
-        if root is None or not reader.may_see(root):
+        if root is None or not reader.is_visible(root) or not may_start_thread(root.event):
             continue
-        if participated and not any(reply.sender == me for reply in replies):
+        if participated and not _participates(reader, root, replies):
             continue
         shown = [events.by_nid(reader.tx, reply.nid) for reply in replies]
         places = [_place(stored) for stored in shown if reader.may_see(stored)]
@@ -114,4 +120,16 @@ def threads(reader: Reader, start: Place | None, limit: int, *, participated: bo
     if len(newest) > len(chosen):
         last, _ = chosen[-1]
         end = Place.before(last.pos, last.sub)
-    return Page(tuple(root for _, root in chosen), end)
+    return Page(tuple(_pruned(reader, root) for _, root in chosen), end)
+
+
+def _participates(reader: Reader, root: StoredEvent, replies: Iterable[Relation]) -> bool:
+    me = names.user_id(reader.tx, reader.user)
+    return root.event.sender == me or any(reply.sender == reader.user for reply in replies)
+
+
+def _pruned(reader: Reader, root: StoredEvent) -> StoredEvent:
+    """The root; without its content where an ignored user sent it."""
+    if not reader.is_ignored(root):
+        return root
+    return evolve(root, event=redacted(root.event), client_json=None)
