@@ -142,12 +142,8 @@ async def test_push_rules_are_edited_and_obeyed(house: Company):
     rules = await bob.until_true(
         "push_rules",
         lambda rules: (
-            [2]
-            == [
-                rule["actions"]
-                for rule in rules["underride"]
-                if rule["rule_id"] == ".m.rule.message"
-            ]
+            [rule["actions"] for rule in rules["underride"] if rule["rule_id"] == ".m.rule.message"]
+            == [2]
         ),
     )
     assert [rule["enabled"] for rule in rules["content"] if rule["rule_id"] == "cake"] == [False]

@@ -55,7 +55,7 @@ class Talker {
     constructor(baseUrl, changed) {
         this.baseUrl = baseUrl;
         this.changed = changed;
-        this.online = true;
+        this.cut = new AbortController();
         this.loseAnswers = 0;
         this.calls = [];
         this.client = this.make({});
@@ -73,8 +73,8 @@ class Talker {
     }
 
     async fetch(url, options) {
-        if (!this.online) throw new TypeError("the tests cut the network");
-        const answer = await globalThis.fetch(url, options);
+        const ends = [this.cut.signal, options?.signal].filter(Boolean);
+        const answer = await globalThis.fetch(url, { ...options, signal: AbortSignal.any(ends) });
         const method = options?.method ?? "GET";
         if (this.loseAnswers > 0 && method === "PUT") {
             this.loseAnswers -= 1;
@@ -159,9 +159,9 @@ const ACCOUNTS = {
         await talker.synced();
         if (left) await talker.client.syncLeftRooms();
     },
-    pause: (talker) => void (talker.online = false),
+    pause: (talker) => void talker.cut.abort(new TypeError("the tests cut the network")),
     async resume(talker) {
-        talker.online = true;
+        talker.cut = new AbortController();
         talker.client.retryImmediately();
         return talker.synced();
     },
