@@ -15,7 +15,7 @@ they must give Synapse's very answer.  On a sample all departures together must 
 answer of Synapse.  What is left fails and is made small (`minimise`).  `tally` counts what the
 rooms reach, `mutants` are mistakes that must be caught.
 
-Synapse is a program of its own under its own licence, installed by pip into an environment of its
-own (`.peers/synapse-venv`, or the folder that MATRIXBOX_SYNAPSE_VENV names); nothing of it is copied
-or imported here.
+Synapse is a program of its own under its own licence, installed by pip into its own environment
+(`.peers/synapse-venv`, or the folder that MATRIXBOX_SYNAPSE_VENV names); nothing of it is copied or
+imported here.
 """

@@ -257,6 +257,9 @@ class Generator:
 
     def disorder_event(self, step: Step, state: StateIds) -> Step:
         rng, kind = self.rng, f"{step.kind}, off"
+        if step.type == "m.room.create":
+            # In room 12, Synapse computes another event id if it has a state key and a room id.
+            return replace(step, unsigned=True, kind=kind)
         way = rng.randrange(9)
         if way == 0:
             return replace(step, unsigned=True, kind=kind)
