@@ -85,9 +85,11 @@ class Application:
                 raise ValueError(f"{route.patterns}: nothing authenticates {route.auth.value}")
             if route.rate is not None and route.rate not in self._rate_limits:
                 raise ValueError(f"{route.patterns}: no rate limit is called {route.rate}")
-        self._quart = None if quart is None else quart(self)
-        if self._quart is None and any(self._mount_of(route) is Mount.QUART for route in routes):
-            raise ValueError("there are routes for Quart, but no Quart")
+        self._quart: AsgiApp | None = None
+        if any(self._mount_of(route) is Mount.QUART for route in routes):
+            if quart is None:
+                raise ValueError("there are routes for Quart, but no Quart")
+            self._quart = quart(self)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; raises nothing but cancellation."""

@@ -121,8 +121,12 @@ class Door:
                 nursery.start_soon(self._sweep, name="api.deadlines")
                 nursery.start_soon(self._accept_all, listeners, nursery, name="api.listeners")
                 task_status.started([address_of(listener) for listener, _ in listeners])
-                await self._stopped.wait()
-                nursery.cancel_scope.cancel()
+                try:
+                    await self._stopped.wait()
+                finally:
+                    # Also when the server is cancelled: a shielded send ends with its socket only.
+                    self._cut_all()
+                    nursery.cancel_scope.cancel()
         finally:
             for listener, _ in listeners:
                 listener.socket.close()
@@ -142,9 +146,12 @@ class Door:
                 connection.cut()
         with trio.move_on_at(deadline):
             await self._until_gone(lambda: self._connections)
+        self._cut_all()
+        self._stopped.set()
+
+    def _cut_all(self) -> None:
         for connection in tuple(self._connections):
             connection.cut()
-        self._stopped.set()
 
     def _is_stopping(self) -> bool:
         return self._stopping
