@@ -331,17 +331,12 @@ def _alterations(
 
     None stands for an entry that is absent, or in `old` for one that can't be read.  Up to v9 the
     format rules cover only `users`; a new value that can't be read as a level can't be shown not
-    to be higher than the sender's, and is refused unless it was there before.
+    to be higher than the sender's, and is refused.
     """
     for name in old.keys() | new.keys():
         before = read_level(rules, old.get(name))
         after = read_level(rules, new.get(name))
-        if after is None and name in new and not _same(old.get(name, ...), new[name]):
+        if after is None and name in new:
             raise NotAllowed("a value that is no power level")
         if before != after:
             yield name, before, after
-
-
-def _same(one: object, other: object) -> bool:
-    """Equality that tells true from 1."""
-    return type(one) is type(other) and one == other

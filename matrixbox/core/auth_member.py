@@ -63,6 +63,16 @@ def _membership(state: StateMap, user_id: str) -> str | None:
     return membership_of(state.get(("m.room.member", user_id)))
 
 
+def _join_rule(state: StateMap) -> str | None:
+    """The join rule in force, None if it is no text.
+
+    The text does not say what holds without one; servers take `invite`, or else the members of a
+    new room could not change their names before the first join rules.
+    """
+    event = state.get(JOIN_RULES)
+    return "invite" if event is None or "join_rule" not in event.content else join_rule_of(event)
+
+
 def _check_authorising_signature(event: Event) -> None:
     """5.2.1: the authorising user's server has signed.
 
@@ -78,7 +88,7 @@ def _check_join(rules: RoomRules, event: Event, state: StateMap, levels: PowerLe
     create = state[CREATE]
     # 5.3.1 The creator's first join: from v11 on the create event's sender, before its `creator`.
     creators = {create.sender} if rules.privileged_creators else creators_of(create)
-    if event.prev_event_ids == (create.event_id,) and event.state_key in creators:
+    if _has_only_parent(event, create) and event.state_key in creators:
         return
     # 5.3.2
     if event.sender != event.state_key:
@@ -87,7 +97,7 @@ def _check_join(rules: RoomRules, event: Event, state: StateMap, levels: PowerLe
     # 5.3.3
     if membership == "ban":
         raise NotAllowed("the sender is banned")
-    join_rule = join_rule_of(state.get(JOIN_RULES))
+    join_rule = _join_rule(state)
     # 5.3.4
     if join_rule == "invite" or (join_rule == "knock" and rules.knock):
         if membership in ("invite", "join"):
@@ -112,6 +122,13 @@ def _check_join(rules: RoomRules, event: Event, state: StateMap, levels: PowerLe
         return
     # 5.3.7
     raise NotAllowed("the join rule does not allow this join")
+
+
+def _has_only_parent(event: Event, create: Event) -> bool:
+    """Whether `prev_events` is the create event alone; naming it twice is not that to anybody."""
+    prev_events = event.json.get("prev_events")
+    only = isinstance(prev_events, list) and len(prev_events) == 1
+    return only and event.prev_event_ids == (create.event_id,)
 
 
 def _is_restricted(rules: RoomRules, join_rule: str | None) -> bool:
@@ -233,7 +250,7 @@ def _check_ban(event: Event, target: str, state: StateMap, levels: PowerLevels) 
 
 
 def _check_knock(rules: RoomRules, event: Event, state: StateMap) -> None:
-    join_rule = join_rule_of(state.get(JOIN_RULES))
+    join_rule = _join_rule(state)
     # 5.7.1
     if join_rule != "knock" and not (join_rule == "knock_restricted" and rules.knock_restricted):
         raise NotAllowed("the join rule does not allow knocking")

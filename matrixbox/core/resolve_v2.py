@@ -139,33 +139,25 @@ def _auth_difference(
 def _power_order(reader: Reader, links: Links, events: set[EventId]) -> list[Event]:
     """Kahn's algorithm, at each step the smallest event whose auth events have all had their turn.
 
-    Events outside of the set through which one of its events leads to another hold up the latter
-    all the same; they take their turn as soon as they can and are left out of the result.  So are
-    events that are in their own auth chain: nobody accepts those (T007).
+    The graph is that of the set alone, as in all servers: a path from one of its events to another
+    through events outside of it (which version 2.1 draws into the set) orders nothing.  Events
+    that are in their own auth chain never have their turn: nobody accepts those (T007).
     """
-    between = (_reachable(links, events) & _leading_to(links, events)) - events
-    waiting: dict[EventId, set[EventId]] = {}
+    waiting = {event_id: events.intersection(links[event_id]) for event_id in events}
     citing: dict[EventId, list[EventId]] = {}
-    for event_id in events | between:
-        waiting[event_id] = {auth for auth in links[event_id] if auth in events or auth in between}
-        for auth in waiting[event_id]:
+    for event_id, auth_ids in waiting.items():
+        for auth in auth_ids:
             citing.setdefault(auth, []).append(event_id)
     order: list[Event] = []
     ready = [_power_key(reader, event_id) for event_id in events if not waiting[event_id]]
     heapify(ready)
     while ready:
-        done = [heappop(ready)[2]]
-        order.append(reader.event(done[0]))
-        while done:
-            finished = done.pop()
-            for event_id in citing.get(finished, ()):
-                waiting[event_id].discard(finished)
-                if waiting[event_id]:
-                    continue
-                if event_id in between:
-                    done.append(event_id)
-                else:
-                    heappush(ready, _power_key(reader, event_id))
+        done = heappop(ready)[2]
+        order.append(reader.event(done))
+        for event_id in citing.get(done, ()):
+            waiting[event_id].discard(done)
+            if not waiting[event_id]:
+                heappush(ready, _power_key(reader, event_id))
     return order
 
 

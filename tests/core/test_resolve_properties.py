@@ -265,7 +265,7 @@ def test_walks_end_within_the_number_of_events_and_links(data: st.DataObject):
 @given(st.integers(0, 10**9), st.integers(2, 9))
 def test_the_power_ordering_is_the_smallest_topological_ordering(seed: int, count: int):
     """rooms/v2 "Reverse topological power ordering": at each step the smallest candidate, a
-    candidate being an event that no unsorted one of the set is an ancestor of."""
+    candidate being an event that cites no unsorted one of the set."""
     random = Random(seed)
     room = Room("11")
     room.member(CREATOR, "join")
@@ -282,11 +282,7 @@ def test_the_power_ordering_is_the_smallest_topological_ordering(seed: int, coun
     expected: list[EventId] = []
     left = set(chosen)
     while left:
-        free = [
-            id_
-            for id_ in left
-            if not any(other in left for other in set(reach(room, [id_])) - {id_})
-        ]
+        free = [id_ for id_ in left if left.isdisjoint(room.events[id_].auth_event_ids)]
         smallest = min(free, key=lambda id_: resolve_v2._power_key(reader, id_))
         expected.append(smallest)
         left.remove(smallest)

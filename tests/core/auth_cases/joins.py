@@ -106,6 +106,12 @@ def a_join_of_the_creator_with_two_parents(room: Room) -> Verdict:
     return membership(empty, CREATOR, "join", how={"prev": [empty.create, other]})
 
 
+@refuses("5.3.1 first join", "join rule")
+def a_join_of_the_creator_that_names_its_parent_twice(room: Room) -> Verdict:
+    empty = empty_room(room.version)
+    return membership(empty, CREATOR, "join", how={"prev": [empty.create, empty.create]})
+
+
 @allows("5.3.1 first join", last=10)
 def the_first_join_of_the_creator_in_content(room: Room) -> Verdict:
     return membership(empty_room(room.version, creator=CAROL), CAROL, "join")
@@ -290,11 +296,29 @@ def joining_a_private_room(room: Room) -> Verdict:
     return join_by_rule(room, "private", "invite")
 
 
-@refuses("5.3.6 public", "join rule")
-def joining_a_room_without_join_rules(room: Room) -> Verdict:
+@allows("5.3.4 invite")
+def accepting_an_invite_to_a_room_without_join_rules(room: Room) -> Verdict:
     del room.state["m.room.join_rules", ""]
     room.member(NEW, "invite", by=CREATOR)
     return membership(room, NEW, "join")
+
+
+@allows("5.3.4 invite")
+def accepting_an_invite_to_a_room_with_empty_join_rules(room: Room) -> Verdict:
+    room.put("m.room.join_rules", {}, sender=CREATOR, key="")
+    room.member(NEW, "invite", by=CREATOR)
+    return membership(room, NEW, "join")
+
+
+@refuses("5.3.4 invite", "join rule")
+def joining_a_room_without_join_rules(room: Room) -> Verdict:
+    del room.state["m.room.join_rules", ""]
+    return membership(room, NEW, "join")
+
+
+@refuses("5.3.6 public", "join rule")
+def joining_a_room_whose_join_rule_is_null(room: Room) -> Verdict:
+    return join_by_rule(room, None, "invite")
 
 
 @refuses("5.3.6 public", "join rule")

@@ -239,7 +239,7 @@ def a_named_level_spelled_differently(room: Room) -> Verdict:
     return change(room, {"ban": 99}, {"ban": "99"})
 
 
-@allows("10.6.2 named, new", last=9)
+@refuses("10.6.2 named, new", "no power level", last=9)
 def an_odd_named_level_that_was_there_before(room: Room) -> Verdict:
     return change(room, {"ban": ["odd"]}, {"ban": ["odd"]})
 
