@@ -106,7 +106,7 @@ class Store:
                 self._checkpoint_worker,
                 failures,
                 pause_writer=self._writer.post,
-                end_long_reads=self._long.end_all,
+                long_reads=self._long,
                 found_full=self._space.found_full,
                 page_size=tuning.page_size,
                 start_bytes=tuning.checkpoint_bytes,

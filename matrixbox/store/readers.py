@@ -13,6 +13,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple, cast
 
@@ -129,7 +130,10 @@ class LongReaders:
         self._most_threads = threads
         self._threads: list[threading.Thread] = []
         self._jobs: queue.SimpleQueue[_LongRead | None] = queue.SimpleQueue()
-        self._under_way: set[_LongRead] = set()  # asked and not answered, in the Trio thread
+        self._under_way: set[_LongRead] = set()  # given to the threads and not answered
+        self._held: deque[_LongRead] = deque()
+        self._when_quiet: Callable[[], None] | None = None
+        self._holding = False
         self._closed = False
 
     async def read(self, function: Callable[[Tx, *Args], T], *args: *Args) -> T:
@@ -138,10 +142,10 @@ class LongReaders:
         if self._closed:
             raise StoreClosed("the store is closed")
         job = _LongRead(function, args)
-        self._under_way.add(job)
-        if len(self._threads) < min(self._most_threads, len(self._under_way)):
-            self._start_thread()
-        self._jobs.put(job)
+        if self._holding:
+            self._held.append(job)
+        else:
+            self._give(job)
 
         def give_up(_: object) -> trio.lowlevel.Abort:
             job.task = None  # interrupts it
@@ -152,19 +156,47 @@ class LongReaders:
             raise job.result.error
         return cast(T, job.result.value)
 
-    def end_all(self) -> None:
-        """Interrupt the reads under way: the WAL must be reset now. From any thread."""
-        for job in self._under_way.copy():
-            job.ends_at = min(job.ends_at, time.monotonic())
+    def hold(self, when_quiet: Callable[[], None]) -> None:
+        """Let new reads wait; call `when_quiet` once, when those under way have ended."""
+        self._holding = True
+        self._when_quiet = when_quiet
+        self._look_if_quiet()
+
+    def release(self) -> None:
+        """Let the reads run that had to wait."""
+        self._holding = False
+        while self._held:
+            self._give(self._held.popleft())
+
+    def end_all(self) -> bool:
+        """Interrupt the reads under way; returns whether there was one not ended before."""
+        now = time.monotonic()
+        going_on = [job for job in self._under_way if job.ends_at > now]
+        for job in going_on:
+            job.ends_at = now
+        return bool(going_on)
 
     def close(self) -> None:
         """End all reads, and wait for the threads."""
         self._closed = True
+        self._when_quiet = None
+        self.release()
         self.end_all()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
+
+    def _give(self, job: _LongRead) -> None:
+        self._under_way.add(job)
+        if len(self._threads) < min(self._most_threads, len(self._under_way)):
+            self._start_thread()
+        self._jobs.put(job)
+
+    def _look_if_quiet(self) -> None:
+        if self._when_quiet is not None and not self._under_way:
+            call, self._when_quiet = self._when_quiet, None
+            call()
 
     def _start_thread(self) -> None:
         name = f"store.read {len(self._threads) + 1}"
@@ -191,3 +223,4 @@ class LongReaders:
         self._under_way.discard(job)
         if job.task is not None:
             trio.lowlevel.reschedule(job.task)
+        self._look_if_quiet()

@@ -59,7 +59,18 @@ class Mode(Enum):
 
 
 class _Job:
-    __slots__ = ("args", "context", "error", "finished", "function", "mode", "task", "tx", "value")
+    __slots__ = (
+        "args",
+        "context",
+        "done",
+        "error",
+        "finished",
+        "function",
+        "mode",
+        "task",
+        "tx",
+        "value",
+    )
 
     def __init__(self, mode: Mode, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.mode = mode
@@ -68,6 +79,7 @@ class _Job:
         self.context = contextvars.copy_context()  # log lines keep their request id
         self.task: trio.lowlevel.Task | None = None
         self.tx: Tx | None = None
+        self.done: Callable[[], None] | None = None
         self.finished = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -78,6 +90,8 @@ class _Job:
         self.error = error
         if self.task is not None:
             trio.lowlevel.reschedule(self.task)
+        if self.done is not None:
+            self.done()
 
 
 class Writer:
@@ -132,10 +146,15 @@ class Writer:
                 del job  # the traceback would hold the job that holds the error
         return cast(T, job.value)
 
-    def post(self, function: Callable[[], None]) -> None:
-        """Queue a function to run alone in the worker; nobody waits for it."""
+    def post(self, function: Callable[[], None], done: Callable[[], None]) -> None:
+        """Queue a function to run alone in the worker; then `done` is called in the Trio thread.
+
+        Dropped when the store is closing or has failed.
+        """
         if not self._closing and self._failures.first is None:
-            self._queue.append(_Job(Mode.ALONE, function, ()))
+            job = _Job(Mode.ALONE, function, ())
+            job.done = done
+            self._queue.append(job)
             self._advance()
 
     def refuse(self) -> None:

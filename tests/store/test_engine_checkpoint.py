@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from attrs import evolve
 
@@ -118,7 +119,7 @@ async def test_after_a_long_read_the_wal_is_started_anew_and_cut(
 async def test_long_reads_are_ended_when_the_wal_grows_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "LONG_WAL_BYTES", 512 * KIB)
+    monkeypatch.setattr(checkpoint, "END_READS_BYTES", 512 * KIB)
     monkeypatch.setattr(checkpoint, "RETRY_AFTER_BYTES", 32 * KIB)
     async with open_store(tmp_path / "db", tuning=EAGER) as store:
         ended = []
@@ -229,3 +230,66 @@ async def test_closing_at_once_waits_for_a_checkpoint_that_nobody_else_waits_for
         store.close()
         assert os.listdir(tmp_path) == [f"db{step}"]
         os.unlink(tmp_path / f"db{step}")
+
+
+class Overlapping:
+    """Long reads that are never all at an end at once, unless new ones have to wait."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.done = False
+        self.reads = 0
+
+    def hold(self, tx: Tx) -> int:
+        first = tx.one("SELECT count(*) FROM entry")
+        time.sleep(0.01)
+        assert tx.one("SELECT count(*) FROM entry") == first
+        return 1
+
+    async def run(self) -> None:
+        while not self.done:
+            self.reads += await self.store.read_long(self.hold)
+
+
+async def test_reads_that_overlap_for_ever_do_not_keep_the_wal_growing_t148(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "HOLD_READS_BYTES", 256 * KIB)
+    monkeypatch.setattr(checkpoint, "RETRY_AFTER_BYTES", 32 * KIB)
+    path = tmp_path / "db"
+    async with open_store(path, tuning=EAGER) as store:
+        readers = Overlapping(store)
+        longest = 0
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(readers.run)
+            for i in range(300):  # 6 MiB
+                await store.write(fill, str(i % 5))
+                longest = max(longest, wal_size(path))
+                await trio.lowlevel.checkpoint()
+            readers.done = True
+        assert longest < 3_000 * KIB
+        assert readers.reads > 5, "and they were not refused"
+        await quiet(store)
+        assert not store._long._holding
+
+
+async def test_closing_answers_reads_that_are_held(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "db")
+    await store.write(put, "a", "")
+    outcome: list[type[BaseException]] = []
+
+    async def reader() -> None:
+        try:
+            await store.read_long(lambda tx: [tx.run("SELECT 1") for _ in range(100_000_000)])
+        except ReadTooLong as error:
+            outcome.append(type(error))
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            store._long.hold(lambda: None)
+            nursery.start_soon(reader)
+            await trio.testing.wait_all_tasks_blocked()
+            assert store._long._under_way == set()
+            await store.aclose()
+    assert outcome == [ReadTooLong]
