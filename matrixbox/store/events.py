@@ -11,7 +11,7 @@ from attrs import frozen
 from matrixbox.core.events import Event, event_from_stored
 from matrixbox.core.identifiers import EventId
 from matrixbox.core.json import Json, decode_stored, encode_canonical
-from matrixbox.store import rooms
+from matrixbox.store import bodies, rooms
 from matrixbox.store.caches import Caches, StoredEvent
 from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -62,7 +62,7 @@ def insert(tx: Tx, nid: EventNid, event: Event, place: Placement) -> StoredEvent
         place.txn_id,
         array("Q", place.auth).tobytes(),
         place.notify,
-        encode_canonical(event.json),
+        bodies.pack(encode_canonical(event.json)),
     )
     stored = StoredEvent(
         nid=nid,
@@ -118,7 +118,7 @@ def by_nid(tx: Tx, nid: EventNid) -> StoredEvent:
         assert row is not None, f"event {nid} is not stored"
         event_id, room, *facts, body = row
         rules = rooms.rules(tx, room)
-        pdu = decode_stored(body, exact_numbers=rules.exact_numbers)
+        pdu = decode_stored(bodies.unpack(body), exact_numbers=rules.exact_numbers)
         assert isinstance(pdu, Mapping)
         event = event_from_stored(rules, EventId(event_id), pdu)
         stored = StoredEvent(nid, event, room, *facts)
@@ -138,7 +138,7 @@ def redact(tx: Tx, target: EventNid, pruned: Mapping[str, Json], redaction: Even
     """Replace an event's body by its pruned form (T040); the old body is gone from the database."""
     tx.run(
         "UPDATE event SET json = ?, redacted_by = ? WHERE nid = ?",
-        encode_canonical(pruned),
+        bodies.pack(encode_canonical(pruned)),
         redaction,
         target,
     )

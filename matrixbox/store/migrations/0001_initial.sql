@@ -47,7 +47,7 @@ CREATE TABLE event (
     txn_id       TEXT,                        -- the transaction identifier it was sent with
     auth         BLOB NOT NULL,               -- nids of its auth events
     notify       BLOB,                        -- whom it notifies, see counts
-    json         BLOB NOT NULL                -- the PDU without unsigned
+    json         BLOB NOT NULL                -- the PDU without unsigned, see bodies
 ) STRICT;
 CREATE INDEX event_timeline ON event (room_nid, pos, sub) WHERE pos IS NOT NULL;
 
