@@ -61,9 +61,7 @@ class Client:
     async def sync(self, timeout_s: float = 0, *, full_state: bool = False) -> dict[str, Any]:
         """One call, taken into memory."""
         since = None if self.since is None else SyncToken.parse(self.since)
-        request = SyncRequest(
-            self.who, since, self.filter, timeout_s, full_state, self.state_after
-        )
+        request = SyncRequest(self.who, since, self.filter, timeout_s, full_state, self.state_after)
         answer: dict[str, Any] = json.loads(await self.service.sync(request, waiting))
         self._take(answer, self.since)
         self.since = answer["next_batch"]
@@ -129,9 +127,7 @@ class Client:
         def read(tx: Any) -> list[str]:
             room = names.room_nid(tx, RoomId(room_id))
             assert room is not None
-            reader = Reader(
-                tx, room, self.who.user, 0, None, ignored_users(tx, self.who.user)
-            )
+            reader = Reader(tx, room, self.who.user, 0, None, ignored_users(tx, self.who.user))
             start: Place | None = Place.parse(prev_batch)
             until = None if since is None else Place.parse(since)
             found: list[str] = []

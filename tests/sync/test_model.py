@@ -54,7 +54,9 @@ class Life:
         who, room = self.rng.choice(self.users), self.rng.choice(self.rooms)
         other = self.rng.choice(self.users)
         action = self.rng.choice(
-            ["say"] * 6 + ["join"] * 3 + ["invite", "invite", "leave", "kick", "ban", "unban"]
+            ["say"] * 6
+            + ["join"] * 3
+            + ["invite", "invite", "leave", "kick", "ban", "unban"]
             + ["topic", "name", "history", "receipt", "receipt", "private", "typing", "data"]
             + ["room_data", "redact", "new_room", "power", "burst"]
         )
@@ -150,7 +152,9 @@ async def follow(client: Client, rng: random.Random, stop: trio.Event) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_increments_show_what_a_fresh_sync_shows(seed: int, autojump_clock: MockClock) -> None:
+async def test_increments_show_what_a_fresh_sync_shows(
+    seed: int, autojump_clock: MockClock
+) -> None:
     rng = random.Random(seed)
     async with household() as house, trio.open_nursery() as nursery:
         typing = house.env.typing

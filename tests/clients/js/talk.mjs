@@ -56,6 +56,7 @@ class Talker {
         this.baseUrl = baseUrl;
         this.changed = changed;
         this.cut = new AbortController();
+        this.only = ""; // what paths end with to which there is no connection when it is cut
         this.loseAnswers = 0;
         this.calls = [];
         this.client = this.make({});
@@ -73,14 +74,16 @@ class Talker {
     }
 
     async fetch(url, options) {
-        const ends = [this.cut.signal, options?.signal].filter(Boolean);
+        const path = new URL(url).pathname;
+        const cut = path.endsWith(this.only) && this.cut.signal;
+        const ends = [cut, options?.signal].filter(Boolean);
         const answer = await globalThis.fetch(url, { ...options, signal: AbortSignal.any(ends) });
         const method = options?.method ?? "GET";
         if (this.loseAnswers > 0 && method === "PUT") {
             this.loseAnswers -= 1;
             throw new TypeError("the tests lost the answer");
         }
-        this.calls.push([method, new URL(url).pathname, answer.status]);
+        this.calls.push([method, path, answer.status]);
         return answer;
     }
 
@@ -159,7 +162,10 @@ const ACCOUNTS = {
         await talker.synced();
         if (left) await talker.client.syncLeftRooms();
     },
-    pause: (talker) => void talker.cut.abort(new TypeError("the tests cut the network")),
+    pause(talker, { only = "" }) {
+        talker.only = only;
+        talker.cut.abort(new TypeError("the tests cut the network"));
+    },
     async resume(talker) {
         talker.cut = new AbortController();
         talker.client.retryImmediately();
