@@ -1,0 +1,94 @@
+"""What everything stands on: the data folder, the database, the key, the accounts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+
+from attrs import frozen
+
+from matrixbox.accounts.passwords import Passwords
+from matrixbox.clock import SystemClock
+from matrixbox.config import Settings
+from matrixbox.core.identifiers import ServerName
+from matrixbox.core.signing import SigningKey
+from matrixbox.datafolder import DataFolder, FolderError
+from matrixbox.household.departures import close_account
+from matrixbox.household.users import Users
+from matrixbox.keyfile import open_key
+from matrixbox.rooms.env import Env
+from matrixbox.rooms.typing import Typing
+from matrixbox.store import meta
+from matrixbox.store.accounts import Account
+from matrixbox.store.database import Store
+from matrixbox.store.transaction import Tx
+
+
+@frozen
+class Base:
+    """What everything stands on: the data folder, the database, the key."""
+
+    folder: DataFolder
+    store: Store
+    env: Env
+    passwords: Passwords
+    users: Users
+
+
+@contextmanager
+def open_base(settings: Settings) -> Iterator[Base]:
+    """Lock the folder, open the database and the key.  Raises FolderError, KeyFileError."""
+    assert settings.server.data_dir is not None
+    with DataFolder.open(settings.server.data_dir) as folder:
+        store = Store.open(folder.database)
+        try:
+            yield _base(settings, folder, store)
+        finally:
+            store.close()
+
+
+def _base(settings: Settings, folder: DataFolder, store: Store) -> Base:
+    server_name = ServerName(settings.server.name)
+    known_name = store.read(meta.get_text, "server_name")
+    if known_name not in (None, server_name):
+        raise FolderError(
+            f"The data folder {folder.path} belongs to the server {known_name}, which is not "
+            f"{server_name}. A server's name cannot be changed: use another folder."
+        )
+    known_key = store.read(meta.get_text, "key_id")
+    key = open_key(folder.signing_key, [] if known_key is None else [known_key])
+    clock = SystemClock()
+    # Serial numbers of an earlier run are below those of a later one; see Typing.
+    serial = int(store.read(meta.get_text, "boots") or 0) + 1 << 32
+    typing = Typing(store.doorbell, serial)
+    env = Env(
+        server_name,
+        key,
+        clock,
+        typing,
+        settings.rooms.default_version,
+        publish_by_anyone=settings.rooms.publish == "anyone",
+    )
+    passwords = Passwords(settings.limits.password_hash_cost)
+    close = partial(_close_account, env)
+    return Base(folder, store, env, passwords, Users(store, passwords, server_name, clock, close))
+
+
+def _close_account(env: Env, tx: Tx, account: Account) -> None:
+    close_account(tx, env, account)
+
+
+def remember(tx: Tx, server_name: str, key: SigningKey) -> None:
+    """From now on the database belongs to this name and this key (T051)."""
+    meta.put_text(tx, "server_name", server_name)
+    meta.put_text(tx, "key_id", key.key_id)
+    meta.count_up(tx, "boots")
+
+
+@asynccontextmanager
+async def open_users(settings: Settings) -> AsyncIterator[Users]:
+    """The accounts of a server that does not run, for the command line."""
+    with open_base(settings) as base:
+        await base.store.write(remember, base.env.server_name, base.env.key)
+        yield base.users

@@ -1,0 +1,79 @@
+"""The listeners, with the application behind them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+
+from attrs import evolve
+
+from matrixbox.accounts.nonces import Nonces
+from matrixbox.accounts.throttle import Throttle
+from matrixbox.accounts.uia import Uia
+from matrixbox.api.app import make_quart
+from matrixbox.api.asgi import Application
+from matrixbox.api.auth import Authenticator
+from matrixbox.api.bounds import Bounds
+from matrixbox.api.client.table import client_routes
+from matrixbox.api.listener import Bind, Door, new_server_context
+from matrixbox.api.routes import Auth
+from matrixbox.api.services import Services
+from matrixbox.config import Settings
+from matrixbox.serve.base import Base
+from matrixbox.sync.v3 import SyncService
+
+
+def make_door(settings: Settings, base: Base, authenticator: Authenticator) -> Door:
+    """The listeners, with the application behind them."""
+    limited = settings.limits.rate_limits
+    bounds = Bounds()
+    if not limited:
+        bounds = evolve(
+            bounds,
+            connections_per_address=bounds.connections,
+            requests_per_user=bounds.requests_at_once,
+            waiting_per_user=bounds.connections,
+        )
+    clock = base.env.clock
+    services = Services(
+        settings=settings,
+        store=base.store,
+        env=base.env,
+        passwords=base.passwords,
+        throttle=Throttle(clock, enabled=limited),
+        uia=Uia(clock),
+        nonces=Nonces(clock),
+        sync=SyncService(base.store, base.env),
+        base_url=settings.base_url,
+    )
+    app = Application(
+        client_routes(),
+        services=services,
+        authenticators={Auth.USER: authenticator.user, Auth.OPTIONAL: authenticator.optional},
+        bounds=bounds,
+        spool_folder=base.folder.path,
+        quart=make_quart,
+    )
+    return Door(
+        app,
+        [*_binds(settings)],
+        bounds=bounds,
+        tell_stopping=app.turns.waiting.stop,
+    )
+
+
+def _binds(settings: Settings) -> Iterator[Bind]:
+    for address in settings.listen.http:
+        yield Bind(address.host, address.port)
+    if settings.listen.https:
+        context = _context(settings)
+        for address in settings.listen.https:
+            yield Bind(address.host, address.port, lambda: context)
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    context = new_server_context()
+    assert settings.tls.cert is not None
+    assert settings.tls.key is not None
+    context.load_cert_chain(settings.tls.cert, settings.tls.key)
+    return context

@@ -1,0 +1,82 @@
+"""Starts the server's parts in order, owns their tasks, stops them in order.
+
+Opened first and closed last is the store; the listeners start last and stop first.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from matrixbox.api.auth import Authenticator
+from matrixbox.config import Settings
+from matrixbox.household import control
+from matrixbox.observe import log
+from matrixbox.observe.health import LoopWatch, Notifier
+from matrixbox.serve.base import Base, open_base, remember
+from matrixbox.serve.listeners import make_door
+from matrixbox.store import accounts
+from matrixbox.tasks import keep_running
+
+THREADS = 8  # Trio's default of 40 would let 40 password hashes run at once
+CLEANING_EVERY_S = 300.0
+KEPT_TRANSACTIONS = 200_000  # stream positions for which clients' transactions are remembered
+
+
+def main(settings: Settings, ready: Callable[[], None]) -> int:
+    """Run until SIGINT or SIGTERM; the exit code.  ``ready`` is called when all listen."""
+    trio.run(run, settings, ready, strict_exception_groups=True)
+    return 0
+
+
+async def run(settings: Settings, ready: Callable[[], None]) -> None:
+    """The server, from its first file to its last."""
+    started = time.monotonic()
+    trio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    trio.lowlevel.add_instrument(LoopWatch())
+    notifier = Notifier.from_environment()
+    with open_base(settings) as base:
+        await base.store.write(remember, base.env.server_name, base.env.key)
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                authenticator = Authenticator(base.store, base.env.clock)
+                door = make_door(settings, base, authenticator)
+                functions = base.users.functions()
+                socket = base.folder.control_socket
+                await nursery.start(partial(control.listen, socket, functions))
+                _start(nursery, base, authenticator)
+                bound = await nursery.start(door.run)
+                log.info(
+                    "ready",
+                    server=base.env.server_name,
+                    listening=[f"{host}:{port}" for host, port in bound],
+                    took_ms=round((time.monotonic() - started) * 1000),
+                )
+                nursery.start_soon(notifier.feed_watchdog)
+                notifier.ready()
+                ready()
+                async for number in signals:
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    break
+                notifier.stopping()
+                await door.stop()
+                nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await authenticator.store_seen()
+    log.info("stopped")
+
+
+def _start(nursery: trio.Nursery, base: Base, authenticator: Authenticator) -> None:
+    async def cleaning() -> None:
+        while True:
+            await trio.sleep(CLEANING_EVERY_S)
+            await authenticator.store_seen()
+            oldest = base.store.doorbell.position - KEPT_TRANSACTIONS
+            await base.store.write(accounts.prune_transactions, oldest)
+
+    for name, service in (("rooms.typing", base.env.typing.run), ("store.cleaning", cleaning)):
+        nursery.start_soon(partial(keep_running, service, name=name), name=name)
