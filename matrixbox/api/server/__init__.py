@@ -1,0 +1,1 @@
+"""The Server-Server API, one module for each of its sections."""
