@@ -1,4 +1,4 @@
--- What the migrations make, up to number 1. Made by a command: don't edit.
+-- What the migrations make, up to number 9. Made by a command: don't edit.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,

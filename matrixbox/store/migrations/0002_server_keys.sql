@@ -1,0 +1,1 @@
+-- Keys of other servers, and our own old ones.

@@ -1,0 +1,1 @@
+-- Joins that go on in the background.

@@ -1,0 +1,1 @@
+-- Keys of devices, key backups, messages between devices.

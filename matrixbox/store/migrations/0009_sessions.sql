@@ -1,0 +1,1 @@
+-- More about sessions and accounts.
