@@ -150,7 +150,7 @@ def check_auth(rules: RoomRules, event: Event, state: StateMap) -> None:
     if rules.aliases_rule and event.type == "m.room.aliases":
         _check_aliases(event)
         return
-    levels = power_levels(rules, create, state.get(POWER_LEVELS))
+    levels = power_levels(rules, create, state.get(POWER_LEVELS), strict=True)
     # 5. [4.] m.room.member
     if event.type == "m.room.member":
         check_member(rules, event, state, levels)
@@ -329,14 +329,13 @@ def _alterations(
 ) -> Iterator[tuple[str, int | None, int | None]]:
     """The entries that were added, changed or removed: name, level before, level after.
 
-    None stands for an entry that is absent, or in `old` for one that can't be read.  Up to v9 the
-    format rules cover only `users`; a new value that can't be read as a level can't be shown not
-    to be higher than the sender's, and is refused.
+    None stands for an entry that is absent.  Up to v9 the format rules cover only `users`; a value
+    that can't be read as a level can't be shown not to be higher than the sender's, and is refused.
     """
     for name in old.keys() | new.keys():
         before = read_level(rules, old.get(name))
         after = read_level(rules, new.get(name))
-        if after is None and name in new:
+        if (before is None and name in old) or (after is None and name in new):
             raise NotAllowed("a value that is no power level")
         if before != after:
             yield name, before, after

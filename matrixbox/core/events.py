@@ -34,6 +34,7 @@ from matrixbox.core.json import (
 )
 from matrixbox.core.levels import read_level
 from matrixbox.core.room_versions import RoomRules
+from matrixbox.core.verdict import NotAllowed
 
 StateKey = tuple[str, str]  # (type, state_key)
 
@@ -297,12 +298,14 @@ def creators_of(create: Event) -> frozenset[str]:
 class PowerLevels:
     """The power levels in force, read on demand as the room version reads them [A5.21]-[A5.24].
 
-    Levels that can't be read count as absent.
+    Levels that can't be read, which rooms up to version 9 may hold, count as absent; for the
+    authorisation rules, `strict`, they satisfy no rule: reading them raises NotAllowed.
     """
 
     rules: RoomRules
     creators: frozenset[str]
     content: Mapping[str, Json] | None  # None: there is no power levels event
+    strict: bool = False
 
     def user(self, user_id: str) -> float:
         """A user's level; `math.inf` for the creators of a version 12 room."""
@@ -348,17 +351,26 @@ class PowerLevels:
     def _named(self, name: str, default: int) -> int:
         if self.content is None:
             return default
-        level = read_level(self.rules, self.content.get(name))
+        level = self._read(self.content, name)
         return default if level is None else level
 
     def _entry(self, table: str, key: str) -> int | None:
         entries = None if self.content is None else self.content.get(table)
         if not isinstance(entries, Mapping):
             return None
-        return read_level(self.rules, entries.get(key))
+        return self._read(entries, key)
+
+    def _read(self, entries: Mapping[str, Json], key: str) -> int | None:
+        level = read_level(self.rules, entries.get(key))
+        if level is None and self.strict and key in entries:
+            raise NotAllowed("a power level in force that cannot be read")
+        return level
 
 
 @lru_cache(maxsize=512)
-def power_levels(rules: RoomRules, create: Event, event: Event | None) -> PowerLevels:
+def power_levels(
+    rules: RoomRules, create: Event, event: Event | None, *, strict: bool = False
+) -> PowerLevels:
     """The reader for a room's power levels event, or for its absence."""
-    return PowerLevels(rules, creators_of(create), None if event is None else event.content)
+    content = None if event is None else event.content
+    return PowerLevels(rules, creators_of(create), content, strict)

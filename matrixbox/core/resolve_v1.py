@@ -39,13 +39,13 @@ def resolve_v1(
         }
         resolved |= found
     # "No other events affect the authorisation rules, so for all other conflicts, just pick the
-    # event with the highest depth and lowest sha1(event_id) that passes."
-    rest = {
+    # event with the highest depth and lowest sha1(event_id) that passes."  Where none passes the
+    # text is silent; servers take the oldest.
+    return resolved | {
         key: _highest_allowed(reader, resolved, events)
         for key, events in conflicts.items()
         if key[0] not in _PASSES
     }
-    return resolved | {key: event_id for key, event_id in rest.items() if event_id is not None}
 
 
 def _by_age(reader: Reader, event_ids: set[EventId]) -> list[Event]:
@@ -76,8 +76,8 @@ def _last_allowed(
 
 def _highest_allowed(
     reader: Reader, resolved: Mapping[StateKey, EventId], events: Sequence[Event]
-) -> EventId | None:
+) -> EventId:
     for event in reversed(events):
         if reader.allows(resolved, event, or_own_auth_events=False):
             return event.event_id
-    return None
+    return events[0].event_id

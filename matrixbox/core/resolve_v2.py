@@ -18,6 +18,7 @@ from matrixbox.core.events import POWER_LEVELS, Event, StateKey, power_levels
 from matrixbox.core.graph import Reader
 from matrixbox.core.identifiers import EventId
 from matrixbox.core.room_versions import StateResolution
+from matrixbox.core.verdict import NotAllowed
 
 Links = dict[EventId, Sequence[EventId]]  # the auth events of each event that was walked over
 
@@ -165,8 +166,12 @@ def _power_key(reader: Reader, event_id: EventId) -> tuple[float, int, EventId]:
     """Greater power of the sender first, then the earlier timestamp, then the smaller ID."""
     event = reader.event(event_id)
     create = reader.event(reader.create_event_id)
-    levels = power_levels(reader.rules, create, _cited_power_levels(reader, event))
-    return -levels.user(event.sender), event.origin_server_ts, event_id
+    cited = _cited_power_levels(reader, event)
+    try:
+        level = power_levels(reader.rules, create, cited, strict=True).user(event.sender)
+    except NotAllowed:
+        level = 0  # it can't be read
+    return -level, event.origin_server_ts, event_id
 
 
 def _cited_power_levels(reader: Reader, event: Event) -> Event | None:

@@ -259,7 +259,7 @@ def a_named_level_that_becomes_odd(room: Room) -> Verdict:
     return change(room, {"ban": 1}, {"ban": True})
 
 
-@allows("10.6.2 named, new", last=9)
+@refuses("10.6.2 named, new", "no power level", last=9)
 def a_named_level_that_was_odd(room: Room) -> Verdict:
     return change(room, {"ban": "odd"}, {"ban": 50})
 

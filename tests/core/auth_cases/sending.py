@@ -253,3 +253,28 @@ def redacting_with_too_little_power(room: Room) -> Verdict:
 @allows("redaction", first=3, last=12)
 def redactions_are_nothing_special_in_new_versions(room: Room) -> Verdict:
     return redaction(room, BOB, "$any")
+
+
+# --- levels in force that cannot be read, in versions that let them in
+
+
+def _unreadable_levels(label: str, content: dict[str, Any], event_type: str) -> None:
+    def build(room: Room) -> Verdict:
+        levels = room.level_content({"users": {MOD: 50}, **content})
+        room.put("m.room.power_levels", levels, sender=CREATOR, key="")
+        return room.verdict(room.make(event_type, {}, sender=MOD))
+
+    build.__name__ = f"a_message_where_{label}_cannot_be_read"
+    refuses("8 required level", "cannot be read", last=9)(build)
+
+
+_unreadable_levels("its_level", {"events": {"m.x": "odd"}}, "m.x")
+_unreadable_levels("its_level_of_null", {"events": {"m.x": None}}, "m.x")
+_unreadable_levels("the_default", {"events_default": "1_0"}, "m.x")
+
+
+@allows("8 required level", last=9)
+def a_message_where_another_level_cannot_be_read(room: Room) -> Verdict:
+    levels = room.level_content({"users": {MOD: 50}, "ban": "odd", "events": {"m.y": "odd"}})
+    room.put("m.room.power_levels", levels, sender=CREATOR, key="")
+    return room.verdict(room.make("m.x", {}, sender=MOD))
