@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 
 from attrs import frozen
 
 from matrixbox.accounts.passwords import Passwords
-from matrixbox.clock import SystemClock
+from matrixbox.clock import Clock, SystemClock
 from matrixbox.config import Settings
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.signing import SigningKey
@@ -37,18 +38,26 @@ class Base:
 
 
 @contextmanager
-def open_base(settings: Settings) -> Iterator[Base]:
-    """Lock the folder, open the database and the key.  Raises FolderError, KeyFileError."""
+def open_base(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    open_store: Callable[[Path], Store] = Store.open,
+) -> Iterator[Base]:
+    """Lock the folder, open the database and the key.  Raises FolderError, KeyFileError.
+
+    A simulation brings its own clock, and a way to open the database without threads.
+    """
     assert settings.server.data_dir is not None
     with DataFolder.open(settings.server.data_dir) as folder:
-        store = Store.open(folder.database)
+        store = open_store(folder.database)
         try:
-            yield _base(settings, folder, store)
+            yield _base(settings, folder, store, clock or SystemClock())
         finally:
             store.close()
 
 
-def _base(settings: Settings, folder: DataFolder, store: Store) -> Base:
+def _base(settings: Settings, folder: DataFolder, store: Store, clock: Clock) -> Base:
     server_name = ServerName(settings.server.name)
     known_name = store.read(meta.get_text, "server_name")
     if known_name not in (None, server_name):
@@ -58,7 +67,6 @@ def _base(settings: Settings, folder: DataFolder, store: Store) -> Base:
         )
     known_key = store.read(meta.get_text, "key_id")
     key = open_key(folder.signing_key, [] if known_key is None else [known_key])
-    clock = SystemClock()
     # Serial numbers of an earlier run are below those of a later one; see Typing.
     serial = int(store.read(meta.get_text, "boots") or 0) + 1 << 32
     typing = Typing(store.doorbell, serial)
