@@ -6,13 +6,14 @@ Everything here can be dropped at any time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrs import define, field, frozen
 
+from matrixbox.core.acl import ServerAcl
 from matrixbox.core.events import Event, StateKey
-from matrixbox.core.identifiers import DeviceId, RoomId, UserId
+from matrixbox.core.identifiers import DeviceId, RoomId, ServerName, UserId
 from matrixbox.core.push_evaluation import CompiledRules
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.store.memberships import Member
@@ -137,6 +138,8 @@ class Caches:
     sessions: Lru[bytes, Session] = field(factory=lambda: Lru(500))
     rooms_of: Lru[UserNid, Sequence[Member]] = field(factory=lambda: Lru(500))
     joined_counts: Lru[RoomNid, int] = field(factory=lambda: Lru(2_000))
+    servers: Lru[RoomNid, Mapping[ServerName, int]] = field(factory=lambda: Lru(500))
+    acls: Lru[EventNid, tuple[EventNid | None, ServerAcl]] = field(factory=lambda: Lru(500))
     push_rules: Lru[UserNid, CompiledRules] = field(factory=lambda: Lru(1_000))
     customised: frozenset[UserNid] | None = None  # users with push rules of their own
     unread: Lru[tuple[UserNid, RoomNid], Unread] = field(factory=lambda: Lru(5_000))
@@ -154,6 +157,8 @@ class Caches:
             self.sessions,
             self.rooms_of,
             self.joined_counts,
+            self.servers,
+            self.acls,
             self.push_rules,
             self.unread,
             self.snapshots,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from matrixbox.core.identifiers import RoomId, UserId
+from matrixbox.core.identifiers import RoomId, ServerName, UserId
 from matrixbox.store import names
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import EventNid, RoomNid, UserNid
@@ -29,6 +29,7 @@ def put(
         user,
     )
     tx.after_commit(tx.caches.joined_counts.drop, room)
+    tx.after_commit(tx.caches.servers.drop, room)
     tx.after_commit(tx.caches.rooms_of.drop, user)
 
 
@@ -36,6 +37,7 @@ def remove(tx: Tx, room: RoomNid, user: UserNid) -> None:
     """Take a membership out: state resolution left none."""
     tx.run("DELETE FROM member WHERE room_nid = ? AND user_nid = ?", room, user)
     tx.after_commit(tx.caches.joined_counts.drop, room)
+    tx.after_commit(tx.caches.servers.drop, room)
     tx.after_commit(tx.caches.rooms_of.drop, user)
 
 
@@ -108,6 +110,36 @@ def joined_count(tx: Tx, room: RoomNid) -> int:
         if not tx.writable:
             tx.caches.joined_counts.put(room, known)
     return known
+
+
+def servers(tx: Tx, room: RoomNid) -> Mapping[ServerName, int]:
+    """The servers with users in a room, and how many, the longest standing first.
+
+    While a transaction changes the room's members, it may still be what was committed before.
+    """
+    known = tx.caches.servers.get(room)
+    if known is None:
+        rows = tx.run(
+            "SELECT substr(user_id, instr(user_id, ':') + 1) AS server, COUNT(*)"
+            " FROM member JOIN user USING (user_nid)"
+            " WHERE room_nid = ? AND membership = 1 GROUP BY server ORDER BY MIN(pos)",
+            room,
+        )
+        known = {ServerName(server): count for server, count in rows}
+        if not tx.writable:
+            tx.caches.servers.put(room, known)
+    return known
+
+
+def of_server(tx: Tx, room: RoomNid, server: ServerName) -> list[tuple[UserNid, Membership]]:
+    """The users of one server with any membership in a room."""
+    rows = tx.run(
+        "SELECT user_nid, membership FROM member JOIN user USING (user_nid)"
+        " WHERE room_nid = ? AND substr(user_id, instr(user_id, ':') + 1) = ?",
+        room,
+        server,
+    )
+    return [(UserNid(user), Membership(membership)) for user, membership in rows]
 
 
 def local_joined(tx: Tx, room: RoomNid) -> list[UserNid]:
