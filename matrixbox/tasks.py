@@ -10,10 +10,14 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 
 from matrixbox.observe import log
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -157,3 +161,20 @@ class HeldLock:
         finally:
             self.holder = None
             self._lock.release()
+
+
+class Offload(Protocol):
+    """Runs a function that takes over about 10 ms of processor time, and waits for it (T079)."""
+
+    async def __call__(self, function: Callable[[*Args], T], *args: *Args) -> T: ...
+
+
+async def in_thread(function: Callable[[*Args], T], *args: *Args) -> T:
+    """In a thread; the way of a server that runs."""
+    return await trio.to_thread.run_sync(function, *args)
+
+
+async def at_once(function: Callable[[*Args], T], *args: *Args) -> T:
+    """In the calling task, for simulations, whose course no thread may change."""
+    await trio.lowlevel.checkpoint()
+    return function(*args)

@@ -208,3 +208,27 @@ CREATE TABLE receipt (
     pos       INTEGER NOT NULL,
     PRIMARY KEY (room_nid, user_nid, kind, thread)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE server_key (
+    server         TEXT NOT NULL,
+    key_id         TEXT NOT NULL,
+    public_key     BLOB NOT NULL,
+    valid_until_ms INTEGER NOT NULL,          -- at most 7 days after it was fetched
+    is_old         INTEGER NOT NULL,          -- signs no requests any more
+    PRIMARY KEY (server, key_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE server_key_answer (
+    server         TEXT PRIMARY KEY,
+    fetched_ms     INTEGER NOT NULL,
+    valid_until_ms INTEGER NOT NULL,          -- as in server_key
+    json           BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX server_key_answer_by_age ON server_key_answer (fetched_ms);
+
+CREATE TABLE old_key (
+    key_id     TEXT PRIMARY KEY,
+    public_key BLOB NOT NULL,
+    expired_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
