@@ -53,9 +53,7 @@ def split_object(
     TooDeep.  `chunks` are of a size that is worth a search, some 64 KiB.
     """
     window = _Window(chunks, max_piece, max_depth)
-    count = 0
-    for piece in _pieces(window, arrays):
-        count += 1
+    for count, piece in enumerate(_pieces(window, arrays), start=1):
         if count > max_pieces:
             raise TooLarge("too many elements")
         yield piece
