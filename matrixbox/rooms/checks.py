@@ -39,21 +39,40 @@ class Finding:
 
 def judge(rules: RoomRules, event: Event, around: Surroundings) -> Finding:
     """Steps 4, 5 and 6."""
-    own_state = {(e.type, e.state_key or ""): e for e in around.auth_events}
-    if rules.room_id_is_create_hash and around.create is not None:
-        own_state.setdefault(("m.room.create", ""), around.create)
+    finding = judge_by_auth_events(
+        rules, event, around.auth_events, around.is_rejected, around.create
+    )
+    if finding.status:
+        return finding
+    finding = _judge_by_state(rules, event, around.before, Status.REJECTED)
+    if finding.status or around.current is around.before:
+        return finding
+    return _judge_by_state(rules, event, around.current, Status.SOFT_FAILED)
+
+
+def judge_by_auth_events(
+    rules: RoomRules,
+    event: Event,
+    auth_events: Sequence[Event],
+    is_rejected: Callable[[EventId], bool],
+    create: Event | None,
+) -> Finding:
+    """Step 4: the event against the auth events that it cites, all of which are here."""
+    own_state = {(e.type, e.state_key or ""): e for e in auth_events}
+    if rules.room_id_is_create_hash and create is not None:
+        own_state.setdefault(("m.room.create", ""), create)
     try:
-        check_auth_events(rules, event, around.auth_events, around.is_rejected, around.create)
+        check_auth_events(rules, event, auth_events, is_rejected, create)
         check_auth(rules, event, own_state)
     except NotAllowed as error:
         return Finding(Status.REJECTED | Status.REJECTED_BY_AUTH, str(error))
+    return Finding(Status.ACCEPTED)
+
+
+def _judge_by_state(rules: RoomRules, event: Event, state: StateMap, failed: Status) -> Finding:
+    """Step 5 with the state before the event, step 6 with the current state."""
     try:
-        check_auth(rules, event, around.before)
+        check_auth(rules, event, state)
     except NotAllowed as error:
-        return Finding(Status.REJECTED, str(error))
-    if around.current is not around.before:
-        try:
-            check_auth(rules, event, around.current)
-        except NotAllowed as error:
-            return Finding(Status.SOFT_FAILED, str(error))
+        return Finding(failed, str(error))
     return Finding(Status.ACCEPTED)

@@ -20,14 +20,13 @@ from matrixbox.rooms.extremities import DUMMY, superseded
 from matrixbox.rooms.state import after, resolved
 from matrixbox.store import events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
-from matrixbox.store.events import Placement, Relation, Status
+from matrixbox.store.events import HIDDEN, Placement, Relation, Status
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, SnapshotNid
 from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx
 
 MEMBER = "m.room.member"
-HIDDEN = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER | Status.HELD
 
 
 @frozen
@@ -39,6 +38,7 @@ class Candidate:
     rules: RoomRules
     prev: Sequence[StoredEvent]
     auth: Sequence[StoredEvent]
+    pruned: bool = False  # its content did not match its hash and was taken off
 
 
 def store(
@@ -49,13 +49,18 @@ def store(
     before: SnapshotNid,
     head: Head,
     sent: tuple[DeviceNid, str] | None = None,
+    known: StoredEvent | None = None,
 ) -> StoredEvent:
     """Store a judged event and all that follows from it.
 
-    ``sent`` is the device and the transaction identifier of a client that sent it.
+    ``sent`` is the device and the transaction identifier of a client that sent it; ``known`` the
+    event as it stands here so far, without place or without effect.
     """
     event, room = candidate.event, candidate.room
-    nid = EventNid(tx.position())
+    pos = tx.position()
+    nid = EventNid(pos) if known is None else known.nid
+    if candidate.pruned:
+        status |= Status.PRUNED
     if redactions.must_wait(tx, candidate.rules, room, event, status, before):
         status |= Status.HELD
     slot = None if event.state_key is None else names.add_slot(tx, (event.type, event.state_key))
@@ -76,11 +81,15 @@ def store(
         sent_by=sent and sent[0],
         txn_id=sent and sent[1],
     )
-    stored = events.insert(tx, nid, event, placement)
+    if known is None:
+        stored = events.insert(tx, nid, event, placement)
+    else:
+        body = event if events.redaction_of(tx, nid) is None else known.event
+        stored = events.place(tx, known, body, placement, pos if visible else None)
     if event.type == "m.room.create" and visible:
         rooms.set_create(tx, room, nid)
     if not status & (Status.REJECTED | Status.SOFT_FAILED):
-        _move_head(tx, env, candidate, stored, following, head)
+        _move_head(tx, env, candidate, stored, following, head, pos)
     if visible:
         _relate(tx, stored)
     redactions.apply(tx, candidate.rules, stored)
@@ -95,6 +104,7 @@ def _move_head(
     stored: StoredEvent,
     following: SnapshotNid,
     head: Head,
+    pos: int,
 ) -> None:
     """Make the event a forward extremity and bring the current state up to it."""
     behind = superseded(tx, candidate.prev)
@@ -112,10 +122,10 @@ def _move_head(
         slot = names.slot_nid(tx, (event.type, event.state_key))
         assert slot is not None
         old = rooms.current_event(tx, candidate.room, (event.type, event.state_key))
-        change_current_state(tx, env, candidate.room, stored.nid, {slot: (old or 0, stored.nid)})
+        change_current_state(tx, env, candidate.room, pos, {slot: (old or 0, stored.nid)})
     else:
         changes = snapshots.difference(tx, head.snapshot, current)
-        change_current_state(tx, env, candidate.room, stored.nid, changes)
+        change_current_state(tx, env, candidate.room, pos, changes)
 
 
 def change_current_state(
@@ -160,3 +170,20 @@ def _relate(tx: Tx, stored: StoredEvent) -> None:
         EventId(relation.event_id),
         Relation(stored.nid, relation.rel_type, stored.event.type, sender, relation.key),
     )
+
+
+def restore(tx: Tx, known: StoredEvent, event: Event) -> StoredEvent:
+    """Give an accepted event the content that it was stored without (T046).
+
+    Its verdict and the state stay: what the auth rules read of it survives the pruning, but for
+    third-party invites, which are rejected without their content and then received anew.
+    """
+    status = Status(known.status) & ~Status.PRUNED
+    if events.redaction_of(tx, known.nid) is not None:
+        event = known.event
+    stored = events.restore(tx, known, event, status)
+    if not status & HIDDEN:
+        _relate(tx, stored)
+        redactions.note_state(tx, stored)
+    tx.changed(rooms=(stored.room,))
+    return stored

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from matrixbox.core.events import CREATE
 from matrixbox.core.identifiers import EventId, RoomId
@@ -115,19 +115,32 @@ def receive(tx: Tx, env: Env, candidate: Candidate) -> StoredEvent:
     """Let in an event whose format, signatures and hash were checked (steps 1 to 3).
 
     All that it cites is stored here.  The verdict is in the result's status; an event that is
-    known already is given back as it stands.
+    known already is given back as it stands, but an outlier gets its place now.
     """
     known = events.by_id(tx, candidate.event.event_id)
     if known is not None:
-        return known
+        if not _is_news(known, candidate):
+            return known
+        if candidate.pruned and not known.status & Status.PRUNED:
+            candidate = evolve(candidate, event=known.event, pruned=False)
+        elif not known.status & (Status.OUTLIER | Status.REJECTED):
+            return commit.restore(tx, known, candidate.event)
     room = candidate.room
     head = rooms.head(tx, room) or Head((), snapshots.EMPTY)
     prev = [parent for parent in candidate.prev if parent.room == room]
     before = resolved(tx, room, map(after, prev)) if prev else snapshots.EMPTY
     finding = _misplaced(tx, candidate) or _judged(tx, candidate, before, head)
-    stored = commit.store(tx, env, candidate, finding.status, before, head)
+    stored = commit.store(tx, env, candidate, finding.status, before, head, known=known)
     _join_extremities(tx, env, room)
     return stored
+
+
+def _is_news(known: StoredEvent, candidate: Candidate) -> bool:
+    """Whether there is more to an event than what is stored of it: a place, or its content."""
+    if known.room != candidate.room:
+        return False
+    restores = known.status & Status.PRUNED and not candidate.pruned
+    return bool(known.status & Status.OUTLIER or restores)
 
 
 def _judged(tx: Tx, candidate: Candidate, before: SnapshotNid, head: Head) -> Finding:
@@ -150,7 +163,8 @@ def _misplaced(tx: Tx, candidate: Candidate) -> Finding | None:
     if event.type == "m.room.create":
         if event.state_key != "":
             return Finding(_NEVER, "a create event that is no state of the room")
-        if rooms.create_nid(tx, candidate.room) is not None:
+        create = rooms.create_nid(tx, candidate.room)
+        if create is not None and create != events.nid_of(tx, event.event_id):
             return Finding(_NEVER, "the room has a create event")  # the first one stays (T022)
     return None
 

@@ -16,6 +16,7 @@ from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms.state import CurrentState, after
 from matrixbox.store import account_data, events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
+from matrixbox.store.events import HIDDEN
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -91,7 +92,7 @@ class Reader:
 
     def is_visible(self, stored: StoredEvent) -> bool:
         """Whether the user may see an event of the room's timeline, whoever sent it."""
-        if stored.room != self.room or stored.status or stored.snapshot is None:
+        if stored.room != self.room or stored.status & HIDDEN or stored.snapshot is None:
             return False
         if self.member is not None and self.member.forgotten:
             return False

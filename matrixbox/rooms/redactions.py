@@ -16,7 +16,7 @@ from matrixbox.rooms import stripped
 from matrixbox.rooms.state import SnapshotState
 from matrixbox.store import events, members, names, rooms
 from matrixbox.store.caches import Caches, StoredEvent
-from matrixbox.store.events import Status
+from matrixbox.store.events import HIDDEN, Status
 from matrixbox.store.nids import RoomNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
 
@@ -27,7 +27,7 @@ def must_wait(
     tx: Tx, rules: RoomRules, room: RoomNid, event: Event, status: Status, before: SnapshotNid
 ) -> bool:
     """Whether a new event is a redaction to hold back.  ``before`` is the state before it."""
-    if event.type != REDACTION or event.redacts is None or status:
+    if event.type != REDACTION or event.redacts is None or status & HIDDEN:
         return False
     target = events.by_id(tx, event.redacts)
     return target is None or not _may_act(tx, rules, room, event, before, target)
@@ -50,7 +50,7 @@ def apply(tx: Tx, rules: RoomRules, stored: StoredEvent) -> None:
         target = events.by_id(tx, event.redacts)
         if stored.status & Status.HELD and target is None:
             events.hold_redaction(tx, event.redacts, stored.nid)
-        elif not stored.status and target is not None:
+        elif not stored.status & HIDDEN and target is not None:
             _redact(tx, stored, target)
     for nid in events.take_held_redactions(tx, event.event_id):
         redaction = events.by_nid(tx, nid)
@@ -65,15 +65,17 @@ def _redact(tx: Tx, redaction: StoredEvent, target: StoredEvent) -> None:
     if events.redaction_of(tx, target.nid) is not None:
         return
     events.redact(tx, target.nid, redacted(target.event).json, redaction.nid)
-    if target.event.state_key is not None:
-        _note_state(tx, target, (target.event.type, target.event.state_key))
+    note_state(tx, target)
     # Nobody is notified of it any more (T133).
     tx.after_commit(_forget_counts, tx.caches, target.room, members.local_joined(tx, target.room))
     tx.changed(rooms=(target.room,))
 
 
-def _note_state(tx: Tx, target: StoredEvent, key: StateKey) -> None:
-    """What is made from the state, such as names of rooms, may look different now."""
+def note_state(tx: Tx, target: StoredEvent) -> None:
+    """Tell that an event has other content now: what is made from it may look different."""
+    if target.event.state_key is None:
+        return
+    key: StateKey = (target.event.type, target.event.state_key)
     if rooms.current_event(tx, target.room, key) == target.nid:
         slot = names.add_slot(tx, key)
         rooms.change_state(tx, target.room, tx.position(), [(slot, target.nid, target.nid)])

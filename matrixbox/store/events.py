@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from enum import IntFlag
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from matrixbox.core.events import Event, event_from_stored
 from matrixbox.core.identifiers import EventId
@@ -26,6 +26,11 @@ class Status(IntFlag):
     OUTLIER = 4  # known without the state before it
     REJECTED_BY_AUTH = 8  # the first kind of rejection alone: never part of resolution
     HELD = 16  # a redaction whose target is unknown
+    PRUNED = 32  # its content did not match its hash: stored without, until the true one comes
+
+
+HIDDEN = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER | Status.HELD
+"""What keeps an event from clients."""
 
 
 @frozen
@@ -64,22 +69,67 @@ def insert(tx: Tx, nid: EventNid, event: Event, place: Placement) -> StoredEvent
         place.notify,
         bodies.pack(encode_canonical(event.json)),
     )
-    stored = StoredEvent(
+    stored = _stored(nid, event, place, nid if place.in_timeline else None, None)
+    tx.after_commit(_remember, tx.caches, stored)
+    return stored
+
+
+def place(
+    tx: Tx, known: StoredEvent, event: Event, placement: Placement, pos: int | None = None
+) -> StoredEvent:
+    """Give a stored event, an outlier so far, its place and its verdict.
+
+    ``event`` is what is stored from now on; ``pos`` its place in the timeline, None for none.
+    """
+    tx.run(
+        "UPDATE event SET pos = ?, status = ?, snapshot_nid = ?, after_nid = ?, auth = ?,"
+        " notify = ?, json = ? WHERE nid = ?",
+        pos,
+        int(placement.status),
+        placement.snapshot,
+        placement.after,
+        array("Q", placement.auth).tobytes(),
+        placement.notify,
+        bodies.pack(encode_canonical(event.json)),
+        known.nid,
+    )
+    stored = _stored(known.nid, event, placement, pos, redaction_of(tx, known.nid))
+    tx.caches.events.drop(known.nid)
+    tx.after_commit(_remember, tx.caches, stored)
+    return stored
+
+
+def restore(tx: Tx, known: StoredEvent, event: Event, status: Status) -> StoredEvent:
+    """Replace the body of an event that was stored without its content."""
+    tx.run(
+        "UPDATE event SET json = ?, status = ? WHERE nid = ?",
+        bodies.pack(encode_canonical(event.json)),
+        int(status),
+        known.nid,
+    )
+    stored = evolve(known, event=event, status=int(status), client_json=None)
+    tx.caches.events.drop(known.nid)
+    tx.after_commit(_remember, tx.caches, stored)
+    return stored
+
+
+def _stored(
+    nid: EventNid, event: Event, place: Placement, pos: int | None, redacted_by: EventNid | None
+) -> StoredEvent:
+    return StoredEvent(
         nid=nid,
         event=event,
         room=place.room,
-        pos=nid if place.in_timeline else None,
+        pos=pos,
         sub=0,
         status=int(place.status),
         snapshot=place.snapshot,
         after=place.after,
-        redacted_by=None,
+        redacted_by=redacted_by,
         notify=place.notify,
         sent_by=place.sent_by,
         txn_id=place.txn_id,
     )
-    tx.after_commit(_remember, tx.caches, stored)
-    return stored
 
 
 def _remember(caches: Caches, stored: StoredEvent) -> None:
