@@ -7,7 +7,7 @@ from enum import IntEnum
 from attrs import frozen
 
 from matrixbox.core.identifiers import DeviceId, UserId
-from matrixbox.store import names
+from matrixbox.store import dehydrated, device_lists, keys, names, to_device
 from matrixbox.store.caches import Session
 from matrixbox.store.nids import DeviceNid, EventNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -172,6 +172,8 @@ def device(tx: Tx, user: UserNid, device_id: DeviceId) -> Device | None:
 def rename_device(tx: Tx, nid: DeviceNid, display_name: str | None) -> None:
     """Set what people call a device."""
     tx.run("UPDATE device SET display_name = ? WHERE device_nid = ?", display_name, nid)
+    if keys.device_keys(tx, nid) is not None:
+        device_lists.device_changed(tx, *_owner(tx, nid))
 
 
 def device_seen(tx: Tx, nid: DeviceNid, seen_ms: int, seen_ip: str) -> None:
@@ -180,10 +182,20 @@ def device_seen(tx: Tx, nid: DeviceNid, seen_ms: int, seen_ip: str) -> None:
 
 
 def remove_device(tx: Tx, nid: DeviceNid) -> None:
-    """Remove a device with all that hangs on it (T103)."""
+    """Remove a device with all that hangs on it ([C17.15], T103)."""
     remove_tokens(tx, nid)
+    to_device.remove_of_device(tx, nid)
+    dehydrated.remove(tx, nid)
+    if keys.remove_of_device(tx, nid):
+        device_lists.device_changed(tx, *_owner(tx, nid))
     tx.run("DELETE FROM client_transaction WHERE device_nid = ?", nid)
     tx.run("DELETE FROM device WHERE device_nid = ?", nid)
+
+
+def _owner(tx: Tx, nid: DeviceNid) -> tuple[UserNid, DeviceId]:
+    row = tx.one("SELECT user_nid, device_id FROM device WHERE device_nid = ?", nid)
+    assert row is not None
+    return UserNid(row[0]), DeviceId(row[1])
 
 
 def add_token(tx: Tx, token_hash: bytes, device_nid: DeviceNid, user: UserNid) -> None:

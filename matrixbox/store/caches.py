@@ -125,6 +125,14 @@ class Unread:
     counts: dict[str, list[int]]  # thread ("": the main timeline) to [notifications, highlights]
 
 
+@frozen
+class KeyCounts:
+    """What a device's client has to know to upload keys in time."""
+
+    one_time: Mapping[str, int]  # left, by algorithm
+    unused_fallback: tuple[str, ...]  # algorithms
+
+
 @define(eq=False)
 class Caches:
     """The caches of one database; their bounds keep them below about 40 MiB."""
@@ -141,6 +149,7 @@ class Caches:
     servers: Lru[RoomNid, Mapping[ServerName, int]] = field(factory=lambda: Lru(500))
     acls: Lru[EventNid, tuple[EventNid | None, ServerAcl]] = field(factory=lambda: Lru(500))
     push_rules: Lru[UserNid, CompiledRules] = field(factory=lambda: Lru(1_000))
+    key_counts: Lru[DeviceNid, KeyCounts] = field(factory=lambda: Lru(500))
     customised: frozenset[UserNid] | None = None  # users with push rules of their own
     unread: Lru[tuple[UserNid, RoomNid], Unread] = field(factory=lambda: Lru(5_000))
     snapshots: Lru[int, tuple[int | None, int, bytes]] = field(factory=lambda: Lru(500))
@@ -162,6 +171,7 @@ class Caches:
             self.push_rules,
             self.unread,
             self.snapshots,
+            self.key_counts,
         ):
             cache.clear()
         self.customised = None
