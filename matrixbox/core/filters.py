@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from matrixbox.core.globs import Glob
 from matrixbox.core.identifiers import InvalidIdentifier, RoomId, is_user_id, parse_room_id
@@ -48,6 +48,10 @@ class EventFilter:
     def allows_room(self, room_id: RoomId) -> bool:
         """Whether events of this room pass."""
         return room_id not in self.not_rooms and (self.rooms is None or room_id in self.rooms)
+
+    def in_room(self, room_id: RoomId) -> EventFilter:
+        """The filter for events of one room: nothing passes if the room does not."""
+        return self if self.allows_room(room_id) else evolve(self, types=())
 
     def allows(
         self, event_type: str, sender: str | None, content: Mapping[str, Json] | None = None

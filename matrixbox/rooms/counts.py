@@ -16,6 +16,7 @@ from matrixbox.core.events import CREATE, POWER_LEVELS, Event, power_levels
 from matrixbox.core.identifiers import UserId
 from matrixbox.core.push_evaluation import Situation
 from matrixbox.rooms import push_rules
+from matrixbox.rooms.reading import ignored_users
 from matrixbox.rooms.receipts import MAIN, thread_root
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import events, members, names, receipts
@@ -40,7 +41,7 @@ def evaluate(tx: Tx, room: RoomNid, event: Event) -> bytes | None:
     for user in users:
         name = _display_name(tx, state, user)
         outcome = push_rules.compiled(tx, user).evaluate(situation, name)
-        if outcome is not None and outcome.notify:
+        if outcome is not None and outcome.notify and not _ignores(tx, user, event):
             found.append(user << 2 | _NOTIFY | (_HIGHLIGHT if outcome.highlight else 0))
     return found.tobytes() or None
 
@@ -57,6 +58,12 @@ def _candidates(tx: Tx, room: RoomNid, event: Event) -> list[UserNid]:
         if target is not None and target not in users and members.is_account(tx, target):
             users.append(target)
     return users
+
+
+def _ignores(tx: Tx, user: UserNid, event: Event) -> bool:
+    """Whether the user wants to hear nothing of the sender; state counts, invitations don't."""
+    is_state = event.state_key is not None and event.content.get("membership") != "invite"
+    return not is_state and event.sender in ignored_users(tx, user)
 
 
 def _display_name(tx: Tx, state: CurrentState, user: UserNid) -> str | None:

@@ -138,6 +138,9 @@ def aliases_of(content: Content) -> list[Json]:
 
 def check_canonical_alias(tx: Tx, env: Env, room: RoomNid, old: Content, new: Content) -> None:
     """New aliases must be well-formed and lead to this room ([C10.02])."""
+    others = new.get("alt_aliases")
+    if others is not None and not isinstance(others, list):
+        raise InvalidParam("`alt_aliases` is a list.")
     unchanged = aliases_of(old)
     for alias in aliases_of(new):
         if alias in unchanged:

@@ -16,6 +16,7 @@ from matrixbox.errors import BadJson, BadState, Forbidden, InviteBlocked, NotFou
 from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.reading import blocks_invites
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import account_data, accounts, members, names, rooms
 from matrixbox.store.caches import Session, StoredEvent
@@ -137,17 +138,10 @@ def invite(
     present = members.get(tx, room, account.user)
     if present is not None and present.membership is Membership.INVITE:
         return None
-    if _blocks_invites(tx, account.user):
+    if blocks_invites(tx, account.user):
         raise InviteBlocked("That user does not accept invitations.")
     full = {**profile_content(tx, account.user), **content, "membership": "invite"}
     return _send(tx, env, who, room, target, full)
-
-
-def _blocks_invites(tx: Tx, user: UserNid) -> bool:
-    """[C15.07]: the user's own switch against invitations."""
-    stored = account_data.get(tx, user, account_data.GLOBAL, "m.invite_permission_config")
-    config = None if stored is None else decode_stored(stored)
-    return isinstance(config, Mapping) and config.get("default_action") == "block"
 
 
 def leave(

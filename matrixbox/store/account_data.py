@@ -70,8 +70,10 @@ def of_room(tx: Tx, user: UserNid, room: RoomNid, until: int) -> list[Entry]:
 
 
 def count(tx: Tx, user: UserNid) -> int:
-    """How many entries a user has."""
-    row = tx.one("SELECT COUNT(*) FROM account_data WHERE user_nid = ?", user)
+    """How many entries a user has made; push rules are kept here too, and are not counted."""
+    row = tx.one(
+        "SELECT COUNT(*) FROM account_data WHERE user_nid = ? AND type <> 'm.push_rules'", user
+    )
     assert row is not None
     return int(row[0])
 

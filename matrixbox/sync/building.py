@@ -17,7 +17,7 @@ from matrixbox.core.filters import Filter
 from matrixbox.core.json import Json, encode
 from matrixbox.rooms import push_rules, stripped
 from matrixbox.rooms.formatting import Formatter, Fragment
-from matrixbox.rooms.reading import Reader, ignored_users
+from matrixbox.rooms.reading import Reader, blocks_invites, ignored_users
 from matrixbox.rooms.tokens import SyncToken
 from matrixbox.rooms.typing import Typing
 from matrixbox.store import account_data, events, members, names, receipts, rooms
@@ -65,7 +65,8 @@ class _Room:
 
     def timeline_only(self) -> Answer:
         """The timeline of somebody to whom the room's state was never shown."""
-        shown = sections.timeline(self.reader, self.window, self.request.filter.room.timeline)
+        wanted = self.request.filter.room.timeline.in_room(names.room_id(self.tx, self.reader.room))
+        shown = sections.timeline(self.reader, self.window, wanted)
         nothing: Answer = {"events": []}
         names_of_state = self.request.state_after or ("state",)
         return {"timeline": self._timeline(shown), **dict.fromkeys(names_of_state, nothing)}
@@ -73,7 +74,8 @@ class _Room:
     def timeline_and_state(self) -> tuple[Answer, bool]:
         """The parts about events, and whether there is anything in them."""
         wanted = self.request.filter.room
-        shown = sections.timeline(self.reader, self.window, wanted.timeline)
+        room_id = names.room_id(self.tx, self.reader.room)
+        shown = sections.timeline(self.reader, self.window, wanted.timeline.in_room(room_id))
         change = sections.state_change(
             self.reader,
             self.window,
@@ -82,7 +84,8 @@ class _Room:
             lazy=wanted.state.lazy_load_members,
         )
         after = bool(self.request.state_after)
-        state = sections.state_events(self.tx, change, shown, wanted.state, after=after)
+        filtered = wanted.state.in_room(room_id)
+        state = sections.state_events(self.tx, change, shown, filtered, after=after)
         plain = Formatter(self.reader, self.request.filter, with_room_id=False)
         answer: Answer = {"timeline": self._timeline(shown)}
         for name in self.request.state_after or ("state",):
@@ -211,7 +214,7 @@ class Builder:
         ephemeral, own_receipt = self._ephemeral(member, window, known=known)
         if not known:
             entries = account_data.of_room(self.tx, member.user, room, window.now)
-        shown = self._account_events(entries)
+        shown = self._account_events(member.room, entries)
         if not (whole or is_news or ephemeral or shown or own_receipt):
             return None
         by_thread = self.request.filter.room.timeline.unread_thread_notifications
@@ -234,13 +237,14 @@ class Builder:
         receipt = sections.receipt_event(self.tx, member.user, new)
         if receipt is not None:
             found.append(receipt)
-        wanted = self.request.filter.room.ephemeral
-        allowed = wanted.allows_room(names.room_id(self.tx, member.room))
+        room_id = names.room_id(self.tx, member.room)
+        wanted = self.request.filter.room.ephemeral.in_room(room_id)
         own_receipt = any(one.user == member.user for one in new)
-        return sections.only(found, wanted) if allowed else [], own_receipt
+        return sections.only(found, wanted), own_receipt
 
-    def _account_events(self, entries: list[account_data.Entry]) -> list[Fragment]:
-        wanted = self.request.filter.room.account_data
+    def _account_events(self, room: RoomNid, entries: list[account_data.Entry]) -> list[Fragment]:
+        room_id = names.room_id(self.tx, room)
+        wanted = self.request.filter.room.account_data.in_room(room_id)
         return [
             sections.account_event(entry.type, entry.json)
             for entry in entries
@@ -260,7 +264,7 @@ class Builder:
     def _invited(self, member: Member) -> Answer | None:
         state = stripped.read(self.tx, member.room, member.user)
         inviter = state[-1].get("sender") if state else None
-        if inviter in self.ignored:
+        if inviter in self.ignored or blocks_invites(self.tx, member.user):
             return None
         return {"invite_state": {"events": state}}
 
@@ -277,5 +281,5 @@ class Builder:
             answer.pop("summary", None)  # it counts who is in the room now
         else:  # an invitation refused, a knock taken back, a ban of who was not there (T104)
             answer = parts.timeline_only()
-        answer["account_data"] = {"events": self._account_events(entries)}
+        answer["account_data"] = {"events": self._account_events(member.room, entries)}
         return answer

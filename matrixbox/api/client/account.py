@@ -17,7 +17,7 @@ from matrixbox.api.client.session import identified, local_name, signed_in
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.identifiers import DeviceId, UserId, localpart_of
 from matrixbox.core.json import Json
-from matrixbox.errors import Forbidden, GuestAccessForbidden, MissingParam
+from matrixbox.errors import Forbidden, GuestAccessForbidden, InvalidParam, MissingParam
 from matrixbox.store import accounts
 from matrixbox.store.caches import Session
 from matrixbox.store.transaction import Tx
@@ -44,8 +44,11 @@ def registration_flows(call: Call) -> list[Flow]:
 async def register(call: Call) -> dict[str, Json]:
     """Make an account."""
     body = await call.json()
-    if (call.param("kind") or "user") == "guest":
+    kind = call.param("kind") or "user"
+    if kind == "guest":
         raise GuestAccessForbidden("This server has no guest accounts.")
+    if kind != "user":
+        raise InvalidParam("`kind` is `user` or `guest`.")
     services = call.services
     flows = registration_flows(call)
     if not flows:

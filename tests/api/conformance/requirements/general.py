@@ -117,7 +117,7 @@ def ids_in_paths(house: House) -> None:
         alice.good("GET", f"/v3/rooms/{one}/state")
     assert house.good("GET", "/v3/directory/room/{}", alias)["room_id"] == room
     house.bad(404, "M_UNRECOGNIZED", "GET", "/v3/directory/room/")
-    for key in ("plain", "a/b", "%2F", "a b+c", "\u00fc", "\U0001f600", "..", "."):
+    for key in ("plain", "a/b", "%2F", "a b+c", "\u00fc", "\U0001f600", "..."):
         alice.put_state(room, "org.example.key", {"key": key}, key)
         assert alice.state(room, "org.example.key", key) == {"key": key}
     alice.good("GET", "/v3/pushrules")
@@ -213,7 +213,7 @@ def keys_stand_once(house: House) -> None:
 @requirement("F4.02")
 def events_hold_integers_only(house: House) -> None:
     alice = house.user()
-    for version in ("5", "6", "12"):
+    for version in ("6", "12"):
         room = alice.room(room_version=version)
         for number in ("1.0", "1e3", "9007199254740992", "-9007199254740992", "1E2"):
             body = f'{{"n":[{number}]}}'.encode()

@@ -242,7 +242,7 @@ def aggregations(house: House) -> None:
         assert event["content"]["body"] == "first"
         assert bundle["m.replace"]["event_id"] == edits[-1]
         assert bundle["m.thread"]["count"] == 2
-        assert bundle["m.thread"]["current_user_participated"] is False
+        assert bundle["m.thread"]["current_user_participated"] is True  # the root is hers
         assert bundle["m.thread"]["latest_event"]["event_id"] == replies[-1]
         assert bundle["m.reference"]["chunk"] == [{"event_id": refers}]
         assert "m.annotation" not in bundle
