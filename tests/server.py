@@ -140,14 +140,16 @@ def running_server(
 ) -> Iterator[Server]:
     """Start a server, and stop it in the end; AssertionError if it then tells of errors.
 
-    The `settings` are sections of the configuration file; they replace those in DEFAULTS.
+    The `settings` are sections of the configuration file; they replace those in DEFAULTS, except
+    that those in "listen" come beside the plain listener.
     """
     server = Server(folder, free_port(), name)
+    given = dict(settings or {})
     sections: dict[str, Section] = {
         "server": {"name": name, "data_dir": "data"},
-        "listen": {"http": [f"127.0.0.1:{server.port}"]},
+        "listen": {"http": [f"127.0.0.1:{server.port}"], **given.pop("listen", {})},
         **DEFAULTS,
-        **(settings or {}),
+        **given,
     }
     server.config.touch(mode=0o600)
     server.config.write_text("\n".join(_toml(sections)))
