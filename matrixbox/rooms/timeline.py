@@ -7,6 +7,7 @@ The order is that of arrival; history that was fetched later stands before the e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from attrs import frozen
 
@@ -16,6 +17,8 @@ from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.tokens import Place
 from matrixbox.store import events
 from matrixbox.store.caches import StoredEvent
+from matrixbox.store.nids import RoomNid
+from matrixbox.store.transaction import Tx
 
 Wanted = Callable[[StoredEvent], bool]
 
@@ -23,6 +26,18 @@ BEGINNING = Place(0, -(2**53))
 NO_EVENT = "There is no such event, or you may not see it."
 MAX_SCANNED = 2_000  # events looked at for one page (T013)
 _BATCH = 100
+
+
+class Looker(Protocol):
+    """A user or a server looking into one room."""
+
+    @property
+    def tx(self) -> Tx: ...
+
+    @property
+    def room(self) -> RoomNid: ...
+
+    def may_see(self, stored: StoredEvent) -> bool: ...
 
 
 @frozen
@@ -55,7 +70,7 @@ def _beyond(stored: StoredEvent, *, back: bool) -> Place:
     return Place.before(stored.pos, stored.sub) if back else Place(stored.pos, stored.sub)
 
 
-def _backwards(reader: Reader, start: Place, until: Place | None) -> Iterator[StoredEvent]:
+def _backwards(reader: Looker, start: Place, until: Place | None) -> Iterator[StoredEvent]:
     limit = until or BEGINNING
     while True:
         found = events.before(
@@ -69,7 +84,7 @@ def _backwards(reader: Reader, start: Place, until: Place | None) -> Iterator[St
             return
 
 
-def _forwards(reader: Reader, start: Place, until: Place | None) -> Iterator[StoredEvent]:
+def _forwards(reader: Looker, start: Place, until: Place | None) -> Iterator[StoredEvent]:
     limit = until or Place(2**62, 0)
     while True:
         found = events.after(
@@ -122,22 +137,16 @@ def context(reader: Reader, event_id: EventId, limit: int, wanted: Wanted) -> Co
     )
 
 
-def nearest(reader: Reader, ts: int, *, back: bool) -> StoredEvent:
+def nearest(reader: Looker, ts: int, *, back: bool) -> StoredEvent:
     """The visible event nearest to a time in one direction ([C9.08]); raises NotFound.
 
-    Arrival mostly follows time, so the place is found by bisection and searched from there.
+    The order of the timeline mostly is that of time, so the place is found by bisection and
+    searched from there.
     """
-    tx, room = reader.tx, reader.room
-    low, high = 0, tx_end(reader)
-    while low < high:
-        middle = (low + high) // 2
-        nid = events.first_at(tx, room, middle)
-        if nid is not None and events.by_nid(tx, nid).event.origin_server_ts < ts:
-            low = middle + 1
-        else:
-            high = middle
-    start = Place(low, 0)
-    found = _backwards(reader, start, None) if back else _forwards(reader, Place(low - 1, 0), None)
+    start = _place_of(reader, ts)
+    if not back:
+        start = Place.before(start.pos, start.sub)
+    found = (_backwards if back else _forwards)(reader, start, None)
     for scanned, stored in enumerate(found):
         there = stored.event.origin_server_ts
         if (there <= ts if back else there >= ts) and reader.may_see(stored):
@@ -147,10 +156,30 @@ def nearest(reader: Reader, ts: int, *, back: bool) -> StoredEvent:
     raise NotFound("No event was found there.")
 
 
-def tx_end(reader: Reader) -> int:
-    """A position after the last event of the room."""
-    last = events.newest(reader.tx, reader.room, 2**62)
-    return 0 if last is None else (events.by_nid(reader.tx, last).pos or 0) + 1
+def _place_of(reader: Looker, ts: int) -> Place:
+    """Where an event sent at a time would stand, if all stood where their times are."""
+
+    def is_later(place: Place) -> bool:
+        nid = events.first_at(reader.tx, reader.room, (place.pos, place.sub))
+        return nid is None or events.by_nid(reader.tx, nid).event.origin_server_ts >= ts
+
+    newest = events.newest(reader.tx, reader.room, 2**62)
+    low, high = 0, 0 if newest is None else (events.by_nid(reader.tx, newest).pos or 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        if is_later(Place(middle, BEGINNING.sub)):
+            high = middle
+        else:
+            low = middle + 1
+    # History that was found later may stand before the event at the place just passed.
+    pos, low, high = low - 1, BEGINNING.sub, 1
+    while low < high:
+        middle = (low + high) // 2
+        if is_later(Place(pos, middle)):
+            high = middle
+        else:
+            low = middle + 1
+    return Place(pos, low)
 
 
 def require_reader(reader: Reader) -> None:

@@ -264,13 +264,13 @@ def after(tx: Tx, room: RoomNid, point: Point, until: Point, limit: int) -> list
     return [EventNid(row[0]) for row in rows]
 
 
-def first_at(tx: Tx, room: RoomNid, pos: int) -> EventNid | None:
-    """The first timeline event at or after a stream position."""
+def first_at(tx: Tx, room: RoomNid, point: Point) -> EventNid | None:
+    """The first timeline event at or after a place."""
     row = tx.one(
-        "SELECT nid FROM event WHERE room_nid = ? AND pos IS NOT NULL AND pos >= ?"
+        "SELECT nid FROM event WHERE room_nid = ? AND pos IS NOT NULL AND (pos, sub) >= (?, ?)"
         " ORDER BY pos, sub LIMIT 1",
         room,
-        pos,
+        *point,
     )
     return None if row is None else EventNid(row[0])
 
