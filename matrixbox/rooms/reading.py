@@ -162,3 +162,10 @@ def ignored_users(tx: Tx, user: UserNid) -> frozenset[str]:
     content = None if stored is None else decode_stored(stored)
     ignored = content.get("ignored_users") if isinstance(content, Mapping) else None
     return frozenset(ignored) if isinstance(ignored, Mapping) else frozenset()
+
+
+def blocks_invites(tx: Tx, user: UserNid) -> bool:
+    """The user's own switch against invitations ([C15.07])."""
+    stored = account_data.get(tx, user, account_data.GLOBAL, "m.invite_permission_config")
+    config = None if stored is None else decode_stored(stored)
+    return isinstance(config, Mapping) and config.get("default_action") == "block"
