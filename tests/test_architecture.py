@@ -51,6 +51,8 @@ ONLY_IN = {
     "quart_trio": {"api"},
     "hypercorn": {"api"},
     "argon2": {"accounts"},
+    "dns": {"net"},
+    "h11": {"net", "api"},
     "tomllib": {"config"},
     "argparse": {"cli"},
     "nacl": {"core", "household", "accounts"},

@@ -10,37 +10,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from attrs import frozen
-
 from matrixbox.core.identifiers import ServerName
+from matrixbox.net.exchange import Answer, Limits, Request
 
-
-@frozen
-class Request:
-    """A request as it goes on the wire; `target` is the path and query, percent-encoded."""
-
-    method: str
-    target: str
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
-
-
-@frozen
-class Limits:
-    """Bounds of one exchange: seconds, and bytes of the answer's body."""
-
-    total_s: float = 60.0
-    idle_s: float = 20.0
-    max_bytes: int = 8 * 1024 * 1024
-
-
-@frozen
-class Answer:
-    """An answer of any status; header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+__all__ = ["Answer", "Limits", "Request", "StreamedAnswer", "Transport"]
 
 
 class StreamedAnswer(Protocol):

@@ -1,0 +1,24 @@
+"""What an outgoing TLS connection must show (threats T057; [B1.01])."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def new_client_context(extra_ca_files: Sequence[Path] = ()) -> ssl.SSLContext:
+    """TLS 1.2 or later, the system's authorities and `extra_ca_files`, names by subjectAltName.
+
+    Raises OSError (ssl.SSLError is one) for files that cannot be read.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols(["http/1.1"])
+    if extra_ca_files:
+        # Python 3.13 asks for extensions that authorities made at home often do not have.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    for path in extra_ca_files:
+        context.load_verify_locations(cafile=path)
+    return context
