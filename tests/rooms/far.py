@@ -43,6 +43,7 @@ class Graph:
 
     version: str
     name: str = "room"
+    creator: str = CREATOR
     rules: RoomRules = field(init=False)
     room_id: RoomId = field(init=False)
     events: dict[EventId, Event] = field(factory=dict)
@@ -54,7 +55,7 @@ class Graph:
 
     def __attrs_post_init__(self) -> None:
         self.rules = ROOM_VERSIONS[self.version]
-        self.room_id = RoomId(f"!{self.name}:far.test")
+        self.room_id = RoomId(f"!{self.name}:{server_of(self.creator)}")
 
     # --- making events
 
@@ -144,14 +145,14 @@ class Graph:
         """A room with a creator and members, who have the levels given as `users`."""
         content: dict[str, Any] = {"room_version": self.version, "name": self.name}
         if not self.rules.creator_is_sender:
-            content["creator"] = CREATOR
-        create = self.make("m.room.create", CREATOR, content, "", prev=())
+            content["creator"] = self.creator
+        create = self.make("m.room.create", self.creator, content, "", prev=())
         self.room_id = create.room_id
-        self.make("m.room.member", CREATOR, {"membership": "join"}, CREATOR)
-        own = {} if self.rules.privileged_creators else {CREATOR: 100}
+        self.make("m.room.member", self.creator, {"membership": "join"}, self.creator)
+        own = {} if self.rules.privileged_creators else {self.creator: 100}
         users = {**own, **levels.pop("users", {})}
-        self.make("m.room.power_levels", CREATOR, {"users": users, **levels}, "")
-        self.make("m.room.join_rules", CREATOR, {"join_rule": join_rule}, "")
+        self.make("m.room.power_levels", self.creator, {"users": users, **levels}, "")
+        self.make("m.room.join_rules", self.creator, {"join_rule": join_rule}, "")
         for member in members:
             self.make("m.room.member", member, {"membership": "join"}, member)
 
