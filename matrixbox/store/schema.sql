@@ -233,6 +233,166 @@ CREATE TABLE old_key (
     expired_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE server (
+    server_nid INTEGER PRIMARY KEY,
+    name       TEXT NOT NULL UNIQUE,
+    cursor     INTEGER NOT NULL DEFAULT 0,
+    quick_ms   INTEGER NOT NULL DEFAULT 0,    -- when it last took something within little time
+    failures   INTEGER NOT NULL DEFAULT 0,    -- in a row
+    kind       INTEGER NOT NULL DEFAULT 0,    -- of the last failure, see outbound.FailureKind
+    retry_ms   INTEGER NOT NULL DEFAULT 0     -- not before then
+) STRICT;
+
+CREATE TABLE room_server (
+    room_nid   INTEGER NOT NULL,
+    server_nid INTEGER NOT NULL,
+    joined     INTEGER NOT NULL,              -- how many users
+    assumed    INTEGER NOT NULL DEFAULT 0,    -- somebody says so, while the members are unknown
+    since      INTEGER NOT NULL,              -- stream position at which the server came
+    until      INTEGER,                       -- at which its last user left; the row goes then
+    PRIMARY KEY (room_nid, server_nid)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX room_server_by_server ON room_server (server_nid, room_nid);
+
+CREATE TABLE room_server_past (
+    server_nid INTEGER NOT NULL,
+    room_nid   INTEGER NOT NULL,
+    since      INTEGER NOT NULL,
+    until      INTEGER NOT NULL,
+    PRIMARY KEY (server_nid, room_nid, until)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbound_event (
+    room_nid INTEGER NOT NULL,
+    pos      INTEGER NOT NULL,                -- servers that were in the room then get it
+    nid      INTEGER NOT NULL,
+    PRIMARY KEY (room_nid, pos, nid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER member_new AFTER INSERT ON member WHEN new.membership = 1 BEGIN
+    INSERT INTO server (name)
+        SELECT substr(user_id, instr(user_id, ':') + 1) FROM user WHERE user_nid = new.user_nid
+        ON CONFLICT DO NOTHING;
+    INSERT INTO room_server (room_nid, server_nid, joined, since)
+        SELECT new.room_nid, server_nid, 1, new.pos FROM server WHERE name =
+        (SELECT substr(user_id, instr(user_id, ':') + 1) FROM user WHERE user_nid = new.user_nid)
+        ON CONFLICT DO UPDATE SET joined = joined + 1;
+END;
+
+CREATE TRIGGER member_joined AFTER UPDATE OF membership ON member
+WHEN new.membership = 1 AND old.membership != 1 BEGIN
+    INSERT INTO server (name)
+        SELECT substr(user_id, instr(user_id, ':') + 1) FROM user WHERE user_nid = new.user_nid
+        ON CONFLICT DO NOTHING;
+    INSERT INTO room_server (room_nid, server_nid, joined, since)
+        SELECT new.room_nid, server_nid, 1, new.pos FROM server WHERE name =
+        (SELECT substr(user_id, instr(user_id, ':') + 1) FROM user WHERE user_nid = new.user_nid)
+        ON CONFLICT DO UPDATE SET joined = joined + 1;
+END;
+
+CREATE TRIGGER member_left AFTER UPDATE OF membership ON member
+WHEN old.membership = 1 AND new.membership != 1 BEGIN
+    UPDATE room_server SET joined = joined - 1, until = new.pos
+        WHERE room_nid = new.room_nid AND server_nid = (SELECT server_nid FROM server WHERE name =
+        (SELECT substr(user_id, instr(user_id, ':') + 1) FROM user WHERE user_nid = new.user_nid));
+END;
+
+CREATE TRIGGER member_removed AFTER DELETE ON member WHEN old.membership = 1 BEGIN
+    UPDATE room_server SET joined = joined - 1, until = (SELECT MAX(nid) FROM event)
+        WHERE room_nid = old.room_nid AND server_nid = (SELECT server_nid FROM server WHERE name =
+        (SELECT substr(user_id, instr(user_id, ':') + 1) FROM user WHERE user_nid = old.user_nid));
+END;
+
+CREATE TRIGGER room_server_gone AFTER UPDATE ON room_server
+WHEN new.joined <= 0 AND NOT new.assumed BEGIN
+    INSERT INTO room_server_past (server_nid, room_nid, since, until)
+        SELECT new.server_nid, new.room_nid, new.since, new.until WHERE EXISTS
+        (SELECT 1 FROM outbound_event WHERE room_nid = new.room_nid AND pos >= new.since)
+        ON CONFLICT DO NOTHING;
+    DELETE FROM room_server WHERE room_nid = new.room_nid AND server_nid = new.server_nid;
+END;
+
+CREATE TABLE outbound_direct (
+    server_nid INTEGER NOT NULL,
+    pos        INTEGER NOT NULL,
+    nid        INTEGER NOT NULL,
+    PRIMARY KEY (server_nid, pos, nid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbound_edu (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    server_nid INTEGER NOT NULL,
+    type       TEXT NOT NULL,
+    subject    TEXT NOT NULL,                 -- whom it is about; the newest of a subject is kept
+    json       BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX outbound_edu_by_server ON outbound_edu (server_nid, seq);
+
+CREATE TABLE waiting_edu (
+    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+    origin TEXT NOT NULL,
+    type   TEXT NOT NULL,
+    json   BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX waiting_edu_by_origin ON waiting_edu (origin, seq);
+
+CREATE TABLE presence (
+    user_nid  INTEGER PRIMARY KEY,
+    state     INTEGER NOT NULL,               -- see presence.State
+    status    TEXT,                           -- what the user says
+    active_ms INTEGER NOT NULL                -- when last active
+) STRICT;
+
+CREATE TABLE inbound_transaction (
+    nid    INTEGER PRIMARY KEY,
+    origin TEXT NOT NULL,
+    txn_id TEXT NOT NULL,
+    answer BLOB NOT NULL,                     -- as it was sent
+    UNIQUE (origin, txn_id)
+) STRICT;
+
+CREATE TABLE inbound_pdu (                    -- acknowledged, but not in its room yet
+    room_nid    INTEGER NOT NULL,
+    event_id    TEXT NOT NULL,
+    digest      BLOB NOT NULL,                -- of the copy: there may be spoiled ones
+    origin      TEXT NOT NULL,                -- who sent this copy
+    signed      INTEGER NOT NULL,             -- its signatures were found good
+    attempts    INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    due_ms      INTEGER NOT NULL,             -- when to try again
+    json        BLOB NOT NULL,                -- see bodies
+    PRIMARY KEY (room_nid, event_id, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX inbound_pdu_due ON inbound_pdu (due_ms);
+
+CREATE INDEX inbound_pdu_origin ON inbound_pdu (origin);
+
+CREATE TABLE parked_room (                    -- its events cost more than one room may
+    room_nid INTEGER PRIMARY KEY,
+    since_ms INTEGER NOT NULL,
+    reason   TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE outside (
+    room_nid INTEGER NOT NULL,
+    user_nid INTEGER NOT NULL,
+    event_id TEXT NOT NULL,
+    sender   TEXT NOT NULL,                   -- who invited; of a knock, the user
+    servers  TEXT NOT NULL,                   -- that may know the room, separated by blanks
+    PRIMARY KEY (room_nid, user_nid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE partial_room (
+    room_nid INTEGER PRIMARY KEY,
+    join_nid INTEGER NOT NULL,                -- our join: the full state is asked for before it
+    resident TEXT NOT NULL,                   -- the server that let us in
+    servers  BLOB NOT NULL                    -- JSON list: the servers in the room before the join
+) STRICT;
+
 CREATE TABLE device_key (
     device_nid INTEGER PRIMARY KEY,
     json       BLOB NOT NULL                  -- as uploaded, with the user's own signatures
@@ -243,7 +403,8 @@ CREATE TABLE one_time_key (
     device_nid INTEGER NOT NULL,
     algorithm  TEXT NOT NULL,
     key_id     TEXT NOT NULL,
-    json       BLOB                           -- NULL: handed out
+    json       BLOB,                          -- NULL: handed out
+    digest     BLOB                           -- of one that was handed out
 ) STRICT;
 
 CREATE INDEX one_time_key_left ON one_time_key (device_nid, algorithm, key_nid)
@@ -357,3 +518,11 @@ CREATE TABLE dehydrated_device (
     device_nid INTEGER NOT NULL,
     json       BLOB NOT NULL                  -- device_data
 ) STRICT;
+
+CREATE TABLE openid_token (
+    token_hash BLOB PRIMARY KEY,              -- SHA-256
+    user_nid   INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX openid_token_by_user ON openid_token (user_nid);
