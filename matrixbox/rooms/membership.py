@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from matrixbox.core.events import CREATE, join_rule_of, power_levels
 from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json, decode_stored
-from matrixbox.core.room_versions import RoomRules
 from matrixbox.errors import BadJson, BadState, Forbidden, InviteBlocked, NotFound, Unknown
 from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.reading import blocks_invites
+from matrixbox.rooms.restricted import VOUCHER, voucher
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import account_data, accounts, members, names, rooms
 from matrixbox.store.caches import Session, StoredEvent
@@ -74,52 +73,13 @@ def join(
         return None
     full: dict[str, Json] = {**profile_content(tx, who.user), **(content or {})}
     full["membership"] = "join"
-    full.pop("join_authorised_via_users_server", None)
+    full.pop(VOUCHER, None)
     invited = present is not None and present.membership is Membership.INVITE
     if not joined and not invited:
-        voucher = _voucher(tx, env, room, who)
-        if voucher is not None:
-            full["join_authorised_via_users_server"] = voucher
+        vouching = voucher(tx, env, room, who.user_id)
+        if vouching is not None:
+            full[VOUCHER] = vouching
     return _send(tx, env, who, room, who.user_id, full)
-
-
-def _voucher(tx: Tx, env: Env, room: RoomNid, who: Session) -> UserId | None:
-    """A user of ours who lets this one into a restricted room ([B8.09], T035)."""
-    rules = rooms.rules(tx, room)
-    state = CurrentState(tx, room)
-    join_rules = state.get(("m.room.join_rules", ""))
-    if join_rule_of(join_rules) not in restricted_join_rules(rules):
-        return None
-    assert join_rules is not None
-    if not _meets_a_condition(tx, join_rules.content.get("allow"), who.user):
-        raise Forbidden("You are not in any of the rooms whose members may join this one.")
-    create = state[CREATE]
-    levels = power_levels(rules, create, state.get(("m.room.power_levels", "")))
-    for user in members.in_room(tx, room, Membership.JOIN):
-        user_id = names.user_id(tx, user)
-        if server_of(user_id) == env.server_name and levels.user(user_id) >= levels.invite:
-            return user_id
-    raise Forbidden("Nobody on this server may invite into that room.")
-
-
-def restricted_join_rules(rules: RoomRules) -> tuple[str, ...]:
-    """The join rules of the version that look at memberships in other rooms."""
-    return ("restricted",) * rules.restricted + ("knock_restricted",) * rules.knock_restricted
-
-
-def _meets_a_condition(tx: Tx, allow: Json, user: UserNid) -> bool:
-    """Whether a user is joined to one of the rooms that ``allow`` names ([B8.11])."""
-    if not isinstance(allow, list):
-        return False
-    for entry in allow:
-        if not isinstance(entry, Mapping) or entry.get("type") != "m.room_membership":
-            continue
-        room_id = entry.get("room_id")
-        other = names.room_nid(tx, RoomId(room_id)) if isinstance(room_id, str) else None
-        present = None if other is None else members.get(tx, other, user)
-        if present is not None and present.membership is Membership.JOIN:
-            return True
-    return False
 
 
 def invite(
