@@ -9,14 +9,15 @@ from collections.abc import Mapping
 
 from matrixbox.core.identifiers import RoomId, UserId, is_namespaced
 from matrixbox.core.json import Json, decode_stored, encode
-from matrixbox.errors import Forbidden, InvalidParam, KeyTooLarge, ProfileTooLarge
+from matrixbox.errors import Forbidden, InvalidParam, KeyTooLarge, NotFound, ProfileTooLarge
 from matrixbox.observe import log
 from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.membership import MEMBER, profile_content
 from matrixbox.rooms.state import CurrentState
-from matrixbox.store import account_data, members, names
+from matrixbox.store import account_data, accounts, members, names
+from matrixbox.store.accounts import AccountState
 from matrixbox.store.caches import Session
 from matrixbox.store.database import Store
 from matrixbox.store.nids import UserNid
@@ -30,6 +31,15 @@ SHOWN_IN_ROOMS = ("displayname", "avatar_url")
 def get(tx: Tx, user: UserNid) -> dict[str, Json]:
     """The whole profile."""
     return {key: decode_stored(json) for key, json in account_data.profile(tx, user).items()}
+
+
+def of_account(tx: Tx, user_id: UserId) -> dict[str, Json]:
+    """The whole profile of a user of this server; raises NotFound."""
+    user = names.user_nid(tx, user_id)
+    account = None if user is None else accounts.get(tx, user)
+    if account is None or account.state is AccountState.DEACTIVATED:
+        raise NotFound("There is no such user here.")
+    return get(tx, account.user)
 
 
 def check_key(key: str) -> None:

@@ -19,6 +19,9 @@ from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
 
+MAX_LIMIT = 1_000  # rooms on one page
+
+
 @frozen
 class Search:
     """What is looked for."""

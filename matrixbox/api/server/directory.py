@@ -1,0 +1,69 @@
+"""Our aliases and our list of published rooms, for other servers.
+
+Matrix v1.19, Server-Server API, "Querying for information", "Published room directory" ([B13.01],
+[B13.02], T107).  The list is closed unless the household opens it.
+"""
+
+from __future__ import annotations
+
+from matrixbox.api import parse
+from matrixbox.api.call import Call
+from matrixbox.api.routes import Auth, RouteTable
+from matrixbox.api.server.events import V1
+from matrixbox.core.identifiers import server_of
+from matrixbox.core.json import Json
+from matrixbox.errors import BadJson, Forbidden, MissingParam, NotFound
+from matrixbox.rooms import directory, public_rooms
+from matrixbox.rooms.public_rooms import MAX_LIMIT, Search
+
+routes = RouteTable()
+
+
+@routes.get(f"{V1}/query/directory", auth=Auth.FEDERATION)
+async def alias(call: Call) -> dict[str, Json]:
+    """The room behind one of our aliases, and servers that are in it."""
+    given = call.param("room_alias")
+    if given is None:
+        raise MissingParam("`room_alias` is missing.")
+    wanted = parse.room_alias(given)
+    if server_of(wanted) != call.services.env.server_name:
+        raise NotFound("That alias is not one of this server.")
+    room_id, servers = call.services.store.read(directory.resolve_alias, wanted)
+    return {"room_id": room_id, "servers": [*servers]}
+
+
+@routes.get(f"{V1}/publicRooms", auth=Auth.FEDERATION)
+async def public(call: Call) -> dict[str, Json]:
+    """The published rooms."""
+    limit = parse.query_integer(call.param("limit"), "limit", 0, 0, MAX_LIMIT)
+    return _search(call, Search(limit=limit or MAX_LIMIT, since=call.param("since")))
+
+
+@routes.post(f"{V1}/publicRooms", auth=Auth.FEDERATION)
+async def search(call: Call) -> dict[str, Json]:
+    """Those that fit."""
+    wanted = public_rooms_search(await call.json(), default=0)
+    return _search(call, wanted)
+
+
+def public_rooms_search(body: parse.Body, default: int) -> Search:
+    """What the body of a search looks for; raises BadJson."""
+    wanted = parse.optional_object(body, "filter") or {}
+    limit = parse.optional_integer(body, "limit")
+    types = parse.optional_list(wanted, "room_types")
+    if not all(kind is None or isinstance(kind, str) for kind in types):
+        raise BadJson("`room_types` holds strings and null.")
+    limit = default if limit is None else max(0, min(limit, MAX_LIMIT))
+    return Search(
+        limit=limit or MAX_LIMIT,
+        since=parse.optional_text(body, "since"),
+        term=parse.optional_text(wanted, "generic_search_term"),
+        room_types=None if wanted.get("room_types") is None else tuple(types),
+    )
+
+
+def _search(call: Call, wanted: Search) -> dict[str, Json]:
+    services = call.services
+    if not services.settings.rooms.directory_over_federation:
+        raise Forbidden("This server does not show its list of rooms to other servers.")
+    return services.store.read(public_rooms.find, wanted)  # type: ignore[no-any-return]
