@@ -18,7 +18,7 @@ from matrixbox.core.events import CREATE
 from matrixbox.core.identifiers import EventId, RoomId
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.errors import Forbidden, NotFound
-from matrixbox.rooms import build, commit
+from matrixbox.rooms import build, commit, distribution
 from matrixbox.rooms.checks import Finding, Surroundings, judge
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
@@ -93,6 +93,7 @@ def send(
     )
     if transaction is not None:
         accounts.put_transaction(tx, transaction.device, transaction.key, stored.nid)
+    distribution.distribute(tx, env, stored)
     return stored
 
 

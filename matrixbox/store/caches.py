@@ -17,7 +17,7 @@ from matrixbox.core.identifiers import DeviceId, RoomId, ServerName, UserId
 from matrixbox.core.push_evaluation import CompiledRules
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.store.memberships import Member
-from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, UserNid
+from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, ServerNid, SlotNid, UserNid
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -147,6 +147,7 @@ class Caches:
     rooms_of: Lru[UserNid, Sequence[Member]] = field(factory=lambda: Lru(500))
     joined_counts: Lru[RoomNid, int] = field(factory=lambda: Lru(2_000))
     servers: Lru[RoomNid, Mapping[ServerName, int]] = field(factory=lambda: Lru(500))
+    server_names: TwoWay[ServerName, ServerNid] = field(factory=TwoWay)
     acls: Lru[EventNid, tuple[EventNid | None, ServerAcl]] = field(factory=lambda: Lru(500))
     push_rules: Lru[UserNid, CompiledRules] = field(factory=lambda: Lru(1_000))
     key_counts: Lru[DeviceNid, KeyCounts] = field(factory=lambda: Lru(500))
@@ -167,6 +168,7 @@ class Caches:
             self.rooms_of,
             self.joined_counts,
             self.servers,
+            self.server_names,
             self.acls,
             self.push_rules,
             self.unread,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matrixbox.core.identifiers import RoomId, ServerName, UserId
 from matrixbox.store import names
+from matrixbox.store import servers as store_servers
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import EventNid, RoomNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -119,13 +120,7 @@ def servers(tx: Tx, room: RoomNid) -> Mapping[ServerName, int]:
     """
     known = tx.caches.servers.get(room)
     if known is None:
-        rows = tx.run(
-            "SELECT substr(user_id, instr(user_id, ':') + 1) AS server, COUNT(*)"
-            " FROM member JOIN user USING (user_nid)"
-            " WHERE room_nid = ? AND membership = 1 GROUP BY server ORDER BY MIN(pos)",
-            room,
-        )
-        known = {ServerName(server): count for server, count in rows}
+        known = dict(store_servers.in_room(tx, room))
         if not tx.writable:
             tx.caches.servers.put(room, known)
     return known

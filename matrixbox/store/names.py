@@ -1,4 +1,4 @@
-"""Small integers for long names: users, rooms and state slots.
+"""Small integers for long names: users, rooms, servers and state slots.
 
 Each name is stored once and has a number from then on, so that rows and state snapshots stay
 short.  The caches here are filled only with what is durable: by reads, and after the commit of
@@ -8,8 +8,8 @@ the transaction that added a name.
 from __future__ import annotations
 
 from matrixbox.core.events import StateKey
-from matrixbox.core.identifiers import RoomId, UserId
-from matrixbox.store.nids import RoomNid, SlotNid, UserNid
+from matrixbox.core.identifiers import RoomId, ServerName, UserId
+from matrixbox.store.nids import RoomNid, ServerNid, SlotNid, UserNid
 from matrixbox.store.transaction import Tx
 
 
@@ -112,3 +112,40 @@ def slot_key(tx: Tx, nid: SlotNid) -> StateKey:
         if not tx.writable:
             cache.put(key, nid)
     return key
+
+
+def server_nid(tx: Tx, name: ServerName) -> ServerNid | None:
+    """The number of a server, or None when the name was never stored."""
+    cache = tx.caches.server_names
+    nid = cache.numbers.get(name)
+    if nid is None:
+        row = tx.one("SELECT server_nid FROM server WHERE name = ?", name)
+        if row is None:
+            return None
+        nid = ServerNid(row[0])
+        if not tx.writable:
+            cache.put(name, nid)
+    return nid
+
+
+def add_server(tx: Tx, name: ServerName) -> ServerNid:
+    """The number of a server, which gets one when needed."""
+    nid = server_nid(tx, name)
+    if nid is None:
+        tx.run("INSERT INTO server (name) VALUES (?)", name)
+        nid = ServerNid(tx.last_rowid)
+        tx.after_commit(tx.caches.server_names.put, name, nid)
+    return nid
+
+
+def server_name(tx: Tx, nid: ServerNid) -> ServerName:
+    """The name behind a number."""
+    cache = tx.caches.server_names
+    name = cache.names.get(nid)
+    if name is None:
+        row = tx.one("SELECT name FROM server WHERE server_nid = ?", nid)
+        assert row is not None, f"server {nid} has no name"
+        name = ServerName(row[0])
+        if not tx.writable:
+            cache.put(name, nid)
+    return name

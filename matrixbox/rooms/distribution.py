@@ -1,0 +1,50 @@
+"""Which servers an event of a room goes to.
+
+Matrix v1.19, Server-Server API, "Transactions", "Joining Rooms" ([B8.07], [B9.12]).  An event goes
+to all servers that are in the room when it happens, and one that makes somebody leave to that
+user's server, which may be in the room no more, or never was: an invitation that is withdrawn.
+"""
+
+from __future__ import annotations
+
+from matrixbox.core.events import membership_of
+from matrixbox.core.identifiers import ServerName, UserId, server_of
+from matrixbox.rooms.env import Env
+from matrixbox.rooms.state import SnapshotState
+from matrixbox.store import outbound, servers
+from matrixbox.store.caches import StoredEvent
+from matrixbox.store.events import Status
+from matrixbox.store.nids import SnapshotNid
+from matrixbox.store.transaction import Tx
+
+MEMBER = "m.room.member"
+_NOT_SENT = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER
+
+
+def distribute(tx: Tx, env: Env, stored: StoredEvent) -> None:
+    """Queue an event, just stored, for the other servers in its room.
+
+    For what our users send, and for what we let in on behalf of others: joins, leaves and knocks
+    through us.  Nothing is queued of what failed a check.
+    """
+    if stored.status & _NOT_SENT:
+        return
+    also = _parted(tx, env, stored)
+    if also is not None or servers.has_others(tx, stored.room, env.server_name):
+        pos = max(tx.changed(), stored.nid) if stored.pos is None else stored.pos
+        outbound.put_event(tx, stored.room, pos, stored.nid, also=() if also is None else (also,))
+
+
+def _parted(tx: Tx, env: Env, stored: StoredEvent) -> ServerName | None:
+    """The server of a user of another one whose joining, invitation or knock ends with an event."""
+    event = stored.event
+    if event.type != MEMBER or event.state_key is None or event.sender == event.state_key:
+        return None
+    server = server_of(UserId(event.state_key))
+    if server == env.server_name or membership_of(event) not in ("leave", "ban"):
+        return None
+    if servers.is_in_room(tx, stored.room, server) or stored.snapshot is None:
+        return None
+    earlier = SnapshotState(tx, SnapshotNid(stored.snapshot)).get((MEMBER, event.state_key))
+    ended = None if earlier is None else membership_of(earlier)
+    return server if ended in ("join", "invite", "knock") else None
