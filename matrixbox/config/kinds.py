@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from matrixbox.core.identifiers import InvalidIdentifier, ServerName, parse_server_name
+
 
 @attrs.frozen
 class Address:
@@ -148,6 +150,21 @@ def addresses() -> Kind:
         if len(set(fixed)) != len(fixed):
             raise ValueError("must not name one address twice")
         return found
+
+    return Kind(read, _listed)
+
+
+def server_names() -> Kind:
+    """A list of names of homeservers."""
+
+    def read(value: object) -> tuple[ServerName, ...]:
+        found = []
+        for item in _is_list(value):
+            try:
+                found.append(parse_server_name(_is_text(item)))
+            except InvalidIdentifier:
+                raise ValueError(f'"{item}" is not the name of a homeserver') from None
+        return tuple(found)
 
     return Kind(read, _listed)
 

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from matrixbox.config.settings import Settings, sections, settings_of
-from matrixbox.core.identifiers import InvalidIdentifier, parse_server_name
+from matrixbox.core.identifiers import InvalidIdentifier, is_user_id, parse_server_name
 
 MAX_FILE_BYTES = 256 * 1024
 """Bound for the parser, which is slow on nonsense; a real file has a few kilobytes."""
@@ -143,6 +143,12 @@ def _contradictions(
         yield "server.name", "is missing; every user's id ends in it and it cannot be changed later"
     if not _is_server_name(settings.server.name):
         yield "server.name", 'is not a server name such as "example.org" or "example.org:8448"'
+    if settings.server.federation_name and not _is_server_name(settings.server.federation_name):
+        yield "server.federation_name", 'is not a server name such as "matrix.example.org:443"'
+    for key in ("admin_user", "security_user"):
+        user = getattr(settings.support, key)
+        if user and not is_user_id(user):
+            yield f"support.{key}", "is not a Matrix user such as @ann:example.org"
     if not (settings.listen.http or settings.listen.https):
         yield "listen", "http and https are both empty: nobody could connect"
     if settings.listen.https and settings.tls.mode == "off":

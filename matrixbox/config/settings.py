@@ -72,6 +72,12 @@ class Server:
         "The address that clients are told to use. Empty: the first plain HTTP listener while all "
         "listeners are on this machine only, else https:// and the server name.",
     )
+    federation_name: str = _setting(
+        kinds.text(),
+        "",
+        "Where other servers are told to go (/.well-known/matrix/server), such as "
+        '"matrix.example.org:443". Empty: they are told nothing and try port 8448 of the name.',
+    )
 
 
 @attrs.frozen
@@ -114,26 +120,29 @@ class Outbound:
         kinds.paths(),
         (),
         "Certificate authorities (PEM) to trust beside the system's, for every outgoing request.",
-        in_effect=False,
     )
     allow_private_addresses: bool = _setting(
         kinds.flag(),
         False,
         "Whether outgoing requests may go to loopback and private addresses. For tests only: it "
         "opens the home network to anybody's server names and links.",
-        in_effect=False,
     )
     srv_lookups: bool = _setting(
         kinds.flag(),
         True,
         "Whether DNS SRV records are asked for before falling back to port 8448.",
-        in_effect=False,
     )
     backoff_max_seconds: int = _setting(
         kinds.number(1, 86_400),
         86_400,
         "The longest pause before a server that was down is tried again.",
         in_effect=False,
+    )
+    key_notaries: tuple[str, ...] = _setting(
+        kinds.server_names(),
+        ("matrix.org",),
+        "Servers that are believed about the keys of servers which cannot be reached any more. "
+        "Without one, rooms whose founders are gone cannot be joined. Empty: nobody is.",
     )
 
 
@@ -280,6 +289,26 @@ class Email:
 
 
 @attrs.frozen
+class Support:
+    """[support]"""
+
+    page: str = _setting(
+        kinds.base_url(),
+        "",
+        "A page for people who need help or want to complain. What this section says is public, in "
+        "/.well-known/matrix/support; all of it may be empty.",
+    )
+    admin_user: str = _setting(
+        kinds.text(), "", "The Matrix user to ask about this server, such as @ann:example.org."
+    )
+    admin_email: str = _setting(kinds.text(), "", "The same as an e-mail address.")
+    security_user: str = _setting(
+        kinds.text(), "", "The Matrix user to tell about security problems."
+    )
+    security_email: str = _setting(kinds.text(), "", "The same as an e-mail address.")
+
+
+@attrs.frozen
 class Log:
     """[log]"""
 
@@ -309,6 +338,7 @@ class Settings:
     media: Media = Media()
     appservices: Appservices = Appservices()
     email: Email = Email()
+    support: Support = Support()
     log: Log = Log()
 
     @property

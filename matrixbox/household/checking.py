@@ -16,6 +16,7 @@ from attrs import frozen
 from matrixbox.config import Address, Settings
 from matrixbox.datafolder import EXIT_UNUSABLE, DataFolder, FolderError, is_in_use
 from matrixbox.keyfile import EXIT_KEY, KeyFileError, read_key
+from matrixbox.net.tls import new_client_context
 from matrixbox.store import inspection, meta
 
 EXIT_DATABASE = 65
@@ -49,6 +50,8 @@ def check(settings: Settings) -> list[Finding]:
         findings.extend(_key_and_database(folder, settings.server.name, running=running))
     if settings.tls.mode == "files":
         findings.append(_certificate(settings))
+    if settings.outbound.extra_ca_files:
+        findings.append(_authorities(settings))
     findings.extend(_listeners(settings, running=running))
     return findings
 
@@ -128,6 +131,15 @@ def _certificate(settings: Settings) -> Finding:
         text = f"{settings.tls.cert} or {settings.tls.key}: {error.strerror}"
         return Finding(part, text, EXIT_LISTENER)
     return Finding(part, str(settings.tls.cert))
+
+
+def _authorities(settings: Settings) -> Finding:
+    part = "authorities"
+    try:
+        new_client_context(settings.outbound.extra_ca_files)
+    except OSError as error:
+        return Finding(part, f"{error.filename}: {error.strerror}", EXIT_LISTENER)
+    return Finding(part, ", ".join(map(str, settings.outbound.extra_ca_files)))
 
 
 def _listeners(settings: Settings, *, running: bool) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 def new_client_context(extra_ca_files: Sequence[Path] = ()) -> ssl.SSLContext:
     """TLS 1.2 or later, the system's authorities and `extra_ca_files`, names by subjectAltName.
 
-    Raises OSError (ssl.SSLError is one) for files that cannot be read.
+    Raises OSError, with the file's name, for files that cannot be used.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -20,5 +21,10 @@ def new_client_context(extra_ca_files: Sequence[Path] = ()) -> ssl.SSLContext:
         # Python 3.13 asks for extensions that authorities made at home often do not have.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     for path in extra_ca_files:
-        context.load_verify_locations(cafile=path)
+        try:
+            context.load_verify_locations(cafile=path)
+        except ssl.SSLError as error:
+            raise OSError(errno.EINVAL, "holds no certificates (PEM)", str(path)) from error
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
     return context

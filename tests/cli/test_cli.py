@@ -313,6 +313,19 @@ def test_check_tells_a_missing_certificate(home, capsys):
     assert "PROBLEM  certificate" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"), [(None, "No such file"), (b"nonsense", "holds no certificates")]
+)
+def test_check_tells_authorities_that_cannot_be_used(home, capsys, content, expected):
+    if content is not None:
+        (home / "ca.pem").write_bytes(content)
+    config = write_config(home, '[outbound]\nextra_ca_files = ["ca.pem"]\n')
+    assert run("check", "--config", config) == 69
+    shown = capsys.readouterr().out
+    assert "PROBLEM  authorities" in shown
+    assert expected in shown
+
+
 def test_check_leaves_a_running_server_alone(home, capsys):
     with DataFolder.open(home / "data"):
         config = write_config(home)

@@ -321,6 +321,18 @@ def test_bad_base_addresses_are_refused(tmp_path, url):
     assert "server.public_base_url: must be a" in message
 
 
+@pytest.mark.parametrize("name", ["https://m.example.org", "m.example.org/x", "a b", "m.example:"])
+def test_other_servers_are_only_told_of_a_server_name(tmp_path, name):
+    (message,) = problems(tmp_path, f'{NAME}federation_name = "{name}"')
+    assert "server.federation_name: is not a server name" in message
+
+
+@pytest.mark.parametrize("key", ["admin_user", "security_user"])
+def test_whom_to_ask_is_a_matrix_user(tmp_path, key):
+    (message,) = problems(tmp_path, f'{NAME}[support]\n{key} = "ann"')
+    assert f"support.{key}: is not a Matrix user" in message
+
+
 def test_all_mistakes_are_told_at_once(tmp_path):
     found = problems(tmp_path, NAME + "a = 1\nb = 2\n[log]\nlevel = 3")
     assert len(found) == 3

@@ -10,6 +10,7 @@ from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS
+from matrixbox.errors import NotFound
 
 routes = RouteTable()
 
@@ -50,3 +51,25 @@ async def capabilities(call: Call) -> dict[str, Json]:
 async def well_known(call: Call) -> dict[str, Json]:
     """Where clients find this server."""
     return {"m.homeserver": {"base_url": call.services.base_url}}
+
+
+@routes.get("/.well-known/matrix/support", auth=Auth.NONE)
+async def well_known_support(call: Call) -> dict[str, Json]:
+    """Whom to ask, if the configuration says so [C1.10]."""
+    support = call.services.settings.support
+    contacts: list[Json] = []
+    for role, user, email in (
+        ("m.role.admin", support.admin_user, support.admin_email),
+        ("m.role.security", support.security_user, support.security_email),
+    ):
+        given = {"matrix_id": user, "email_address": email}
+        if known := {key: value for key, value in given.items() if value}:
+            contacts.append({**known, "role": role})
+    answer: dict[str, Json] = {}
+    if contacts:
+        answer["contacts"] = contacts
+    if support.page:
+        answer["support_page"] = support.page
+    if not answer:
+        raise NotFound("Nobody is named")
+    return answer

@@ -27,6 +27,12 @@ password_hash_cost = "lowest"
 
 [rooms]
 directory_without_login = true
+
+[support]
+page = "https://home.test/help"
+admin_user = "@ann:home.test"
+security_user = "@ann:home.test"
+security_email = "security@home.test"
 """
 # Registration with a token only, nobody's list of rooms for strangers, and no publishing.
 CLOSED = """

@@ -33,6 +33,26 @@ def what_the_server_is(house: House) -> None:
     house.bad(405, "M_UNRECOGNIZED", "DELETE", "/.well-known/matrix/client")
 
 
+@covers("GET /.well-known/matrix/support")
+def whom_to_ask(house: House) -> None:
+    """C1.10."""
+    found = house.good("GET", "/.well-known/matrix/support")
+    security = {"matrix_id": "@ann:home.test", "email_address": "security@home.test"}
+    assert found == {
+        "support_page": "https://home.test/help",
+        "contacts": [
+            {"role": "m.role.admin", "matrix_id": "@ann:home.test"},
+            {"role": "m.role.security", **security},
+        ],
+    }
+
+
+@covers(settings=CLOSED)
+def nobody_to_ask(house: House) -> None:
+    """C1.10: a document without contacts and page is not allowed."""
+    house.bad(404, "M_NOT_FOUND", "GET", "/.well-known/matrix/support")
+
+
 @covers("GET /v3/capabilities")
 def what_the_server_can_do(house: House) -> None:
     found = house.user().good("GET", "/v3/capabilities")["capabilities"]
