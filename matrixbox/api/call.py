@@ -28,6 +28,7 @@ from matrixbox.api.exchange import Message, Receive
 from matrixbox.api.routes import BROKEN_PERCENT, Auth, BodyKind, Found
 from matrixbox.api.slots import Turn, Turns
 from matrixbox.core import json as core_json
+from matrixbox.core.identifiers import ServerName
 from matrixbox.core.json import Json
 from matrixbox.errors import BadJson, InvalidParam, MatrixError, NotJson, TooLarge, Unavailable
 from matrixbox.observe import log
@@ -133,6 +134,22 @@ class Call:
         """The query as it came, without the question mark."""
         query: bytes = self._scope["query_string"]
         return query.decode("ascii")
+
+    @property
+    def raw_target(self) -> str:
+        """The request target as it came, which is what servers sign [B1.04]."""
+        target = self._scope["extensions"].get("matrixbox.target")
+        if target is not None:
+            return str(target, "ascii")
+        return f"{self.raw_path}?{self.raw_query}" if self.raw_query else self.raw_path
+
+    @property
+    def origin(self) -> ServerName:
+        """The server that calls, on routes for other servers."""
+        if self.route.auth is not Auth.FEDERATION:
+            raise TypeError(f"{self.route.patterns}: no server has signed this")
+        origin: ServerName = self.requester
+        return origin
 
     def header(self, name: str) -> str | None:
         """A header's value, None without it; the last one where there are several."""

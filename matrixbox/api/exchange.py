@@ -102,7 +102,7 @@ class Exchange:
             "client": client,
             "server": server,
             "state": {},
-            "extensions": {"matrixbox.exchange": self},
+            "extensions": {"matrixbox.exchange": self, "matrixbox.target": target},
         }
 
     def allow_body_time(self, total_s: float) -> None:

@@ -12,6 +12,7 @@ from matrixbox.accounts.passwords import Passwords
 from matrixbox.accounts.throttle import Throttle
 from matrixbox.accounts.uia import Uia
 from matrixbox.config import Settings
+from matrixbox.federation.parts import Federation
 from matrixbox.rooms.env import Env
 from matrixbox.store.database import Store
 from matrixbox.store.transaction import Tx
@@ -34,6 +35,7 @@ class Services:
     nonces: Nonces
     sync: SyncService
     base_url: str
+    federation: Federation
 
     async def write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         """Run a transaction function of ``rooms``, which takes the environment second."""

@@ -41,7 +41,6 @@ STATE_LIMITS = Limits(total_s=120, idle_s=20, max_bytes=32 * MIB)
 DECODE_IN_THREAD_OVER_BYTES = 128 * KIB
 MAX_ERROR_BYTES = 64 * KIB
 _MAX_ERROR_TEXT = 500
-_USER_AGENT = ("user-agent", "matrixbox")
 _JSON_TYPE = ("content-type", "application/json")
 
 Query = Sequence[tuple[str, str]]
@@ -201,7 +200,7 @@ class FederationClient:
         self, server: ServerName, uri: str, *, limits: Limits
     ) -> Mapping[str, Json]:
         """GET without signature or regard to back-off, for what is public: keys, versions."""
-        answer = await self.transport.exchange(server, Request("GET", uri, (_USER_AGENT,)), limits)
+        answer = await self.transport.exchange(server, Request("GET", uri), limits)
         _refuse_error(server, answer.status, answer.body)
         return _object(server, await self._decoded(server, answer))
 
@@ -251,7 +250,7 @@ class FederationClient:
             raise RemoteBackingOff(server, "it failed before and is not tried yet")
         content = None if body is None else json.encode_canonical(body)
         message = request_bytes(method, uri, self.server_name, server, content)
-        headers = [_USER_AGENT, ("authorization", self._authorization(server, message))]
+        headers = [("authorization", self._authorization(server, message))]
         if content is not None:
             headers.append(_JSON_TYPE)
         return Request(method, uri, tuple(headers), content or b"")

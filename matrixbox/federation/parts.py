@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from matrixbox.federation.client import Destinations, FederationClient
+from matrixbox.federation.keyring import Keyring
+from matrixbox.federation.notary import Notary
+from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.transport import Transport
 
 
@@ -12,3 +16,8 @@ class Federation:
     """Everything that speaks to other servers."""
 
     transport: Transport
+    destinations: Destinations
+    client: FederationClient
+    own_keys: OwnKeys
+    keyring: Keyring
+    notary: Notary

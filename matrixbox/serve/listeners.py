@@ -15,16 +15,34 @@ from matrixbox.api.asgi import Application
 from matrixbox.api.auth import Authenticator
 from matrixbox.api.bounds import Bounds
 from matrixbox.api.client.table import client_routes
+from matrixbox.api.federation_auth import FederationAuthenticator
 from matrixbox.api.listener import Bind, Door, new_server_context
-from matrixbox.api.routes import Auth
+from matrixbox.api.routes import Auth, RouteTable
+from matrixbox.api.server.table import server_routes
 from matrixbox.api.services import Services
 from matrixbox.config import Settings
+from matrixbox.federation.parts import Federation
 from matrixbox.serve.base import Base
 from matrixbox.sync.v3 import SyncService
 
 
-def make_door(settings: Settings, base: Base, authenticator: Authenticator) -> Door:
+def make_door(
+    settings: Settings, base: Base, federation: Federation, authenticator: Authenticator
+) -> Door:
     """The listeners, with the application behind them."""
+    app = make_application(settings, base, federation, authenticator)
+    return Door(
+        app,
+        [*_binds(settings)],
+        bounds=app.bounds,
+        tell_stopping=app.turns.waiting.stop,
+    )
+
+
+def make_application(
+    settings: Settings, base: Base, federation: Federation, authenticator: Authenticator
+) -> Application:
+    """The application that answers clients and other servers; a simulation asks it directly."""
     limited = settings.limits.rate_limits
     bounds = Bounds()
     if not limited:
@@ -35,31 +53,45 @@ def make_door(settings: Settings, base: Base, authenticator: Authenticator) -> D
             waiting_per_user=bounds.connections,
         )
     clock = base.env.clock
+    throttle = Throttle(clock, enabled=limited)
+    servers = FederationAuthenticator(
+        base.env.server_name,
+        federation.keyring,
+        federation.destinations,
+        throttle,
+        federation.client.offload,
+    )
     services = Services(
         settings=settings,
         store=base.store,
         env=base.env,
         passwords=base.passwords,
-        throttle=Throttle(clock, enabled=limited),
+        throttle=throttle,
         uia=Uia(clock),
         nonces=Nonces(clock),
         sync=SyncService(base.store, base.env),
         base_url=settings.base_url,
+        federation=federation,
     )
-    app = Application(
-        client_routes(),
+    return Application(
+        _routes(),
         services=services,
-        authenticators={Auth.USER: authenticator.user, Auth.OPTIONAL: authenticator.optional},
+        authenticators={
+            Auth.USER: authenticator.user,
+            Auth.OPTIONAL: authenticator.optional,
+            Auth.FEDERATION: servers.origin,
+        },
         bounds=bounds,
         spool_folder=base.folder.path,
         quart=make_quart,
     )
-    return Door(
-        app,
-        [*_binds(settings)],
-        bounds=bounds,
-        tell_stopping=app.turns.waiting.stop,
-    )
+
+
+def _routes() -> RouteTable:
+    routes = RouteTable()
+    routes.include(client_routes())
+    routes.include(server_routes())
+    return routes
 
 
 def _binds(settings: Settings) -> Iterator[Bind]:

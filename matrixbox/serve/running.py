@@ -19,6 +19,7 @@ from matrixbox.observe import log
 from matrixbox.observe.health import LoopWatch, Notifier
 from matrixbox.serve.base import Base, open_base, remember
 from matrixbox.serve.listeners import make_door
+from matrixbox.serve.network import open_network
 from matrixbox.store import accounts
 from matrixbox.tasks import keep_running
 
@@ -42,9 +43,12 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
     with open_base(settings) as base:
         await base.store.write(remember, base.env.server_name, base.env.key)
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with trio.open_nursery() as nursery:
+            async with (
+                open_network(settings, base) as federation,
+                trio.open_nursery() as nursery,
+            ):
                 authenticator = Authenticator(base.store, base.env.clock)
-                door = make_door(settings, base, authenticator)
+                door = make_door(settings, base, federation, authenticator)
                 functions = base.users.functions()
                 socket = base.folder.control_socket
                 await nursery.start(partial(control.listen, socket, functions))

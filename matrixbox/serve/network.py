@@ -1,0 +1,73 @@
+"""Everything that speaks to other servers: built here, and kept running."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from matrixbox.config import Settings
+from matrixbox.core.identifiers import ServerName
+from matrixbox.federation.client import FederationClient, NoBackOff
+from matrixbox.federation.keyring import Keyring
+from matrixbox.federation.network import NetworkTransport, new_transport
+from matrixbox.federation.notary import Notary
+from matrixbox.federation.own_keys import OwnKeys
+from matrixbox.federation.parts import Federation
+from matrixbox.federation.transport import Transport
+from matrixbox.serve.base import Base
+from matrixbox.store import server_keys
+from matrixbox.tasks import Offload, in_thread, keep_running
+
+Service = Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_network(
+    settings: Settings,
+    base: Base,
+    transport: Transport | None = None,
+    *,
+    offload: Offload = in_thread,
+) -> AsyncIterator[Federation]:
+    """Everything that speaks to other servers, its tasks running inside the block.
+
+    A simulation brings its own transport, and does what is heavy without threads (`at_once`).
+    Raises OSError for unreadable files of authorities.
+    """
+    if transport is None:
+        transport = new_transport(settings.outbound, base.env.server_name)
+    federation = _build(settings, base, transport, offload)
+    async with trio.open_nursery() as nursery:
+        for name, service in _services(federation):
+            nursery.start_soon(partial(keep_running, service, name=name), name=name)
+        try:
+            yield federation
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+def _build(settings: Settings, base: Base, transport: Transport, offload: Offload) -> Federation:
+    env, store = base.env, base.store
+    destinations = NoBackOff()
+    client = FederationClient(env.server_name, env.key, transport, destinations, offload)
+    own = OwnKeys(env.server_name, env.key, store.read(server_keys.old_keys), env.clock)
+    notaries = [ServerName(name) for name in settings.outbound.key_notaries]
+    keyring = Keyring(store, env.clock, client, own, notaries, offload)
+    return Federation(
+        transport=transport,
+        destinations=destinations,
+        client=client,
+        own_keys=own,
+        keyring=keyring,
+        notary=Notary(store, env.clock, keyring, own),
+    )
+
+
+def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
+    """What runs for as long as the server does, by name."""
+    yield "federation.keys", federation.keyring.run
+    if isinstance(federation.transport, NetworkTransport):
+        yield "federation.connections", federation.transport.run
