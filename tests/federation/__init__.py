@@ -1,0 +1,1 @@
+"""Federation: its parts, and whole servers against a real Synapse and a hostile one."""

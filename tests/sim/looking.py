@@ -1,0 +1,103 @@
+"""What a server knows, read from its database, and what its clients know from syncing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field, frozen
+
+from matrixbox.core.identifiers import RoomId, server_of
+from matrixbox.store import events, names, rooms
+from matrixbox.store.events import Status
+from tests.sim.life import Person
+from tests.sim.node import Node
+from tests.sync.client import Client
+
+Key = tuple[str, str]
+
+
+@frozen
+class Look:
+    """One room as one server has it."""
+
+    extremities: frozenset[str]
+    state: dict[Key, str]
+    events: dict[str, dict[str, Any]]  # by id, as on the wire; those without a state too
+    memberships: dict[str, str]
+    shown: frozenset[str]  # neither rejected nor soft-failed nor without a state
+
+    def is_joined(self, user_id: str) -> bool:
+        """Whether the user is in the room."""
+        return self.memberships.get(user_id) == "join"
+
+    def servers(self) -> set[str]:
+        """The servers of all who are in the room."""
+        return {str(server_of(user)) for user, word in self.memberships.items() if word == "join"}
+
+    def has_joined(self, server: str) -> bool:
+        """Whether anybody of a server is in the room."""
+        return server in self.servers()
+
+
+NOTHING = Look(frozenset(), {}, {}, {}, frozenset())
+
+
+def look(node: Node, room_id: str) -> Look:
+    """A room as a server has it now."""
+
+    def read(tx: Any) -> Look:
+        room = names.room_nid(tx, RoomId(room_id))
+        head = None if room is None else rooms.head(tx, room)
+        if room is None or head is None:
+            return NOTHING
+        state: dict[Key, str] = {}
+        memberships: dict[str, str] = {}
+        for slot, nid in rooms.current_state(tx, room).items():
+            key = names.slot_key(tx, slot)
+            event = events.by_nid(tx, nid).event
+            state[key] = event.event_id
+            if key[0] == "m.room.member":
+                memberships[key[1]] = str(event.content.get("membership"))
+        found: dict[str, dict[str, Any]] = {}
+        shown: set[str] = set()
+        for (nid,) in tx.run("SELECT nid FROM event WHERE room_nid = ? ORDER BY nid", room):
+            stored = events.by_nid(tx, nid)
+            found[stored.event.event_id] = dict(stored.event.json)
+            if not stored.status & (Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER):
+                shown.add(stored.event.event_id)
+        ends = frozenset(events.by_nid(tx, nid).event.event_id for nid in head.extremities)
+        return Look(ends, state, found, memberships, frozenset(shown))
+
+    return node.store.read(read)
+
+
+@define(eq=False)
+class Watcher:
+    """A person's client, which keeps what it was told over restarts of the server."""
+
+    person: Person
+    client: Client | None = None
+    syncs: int = field(default=0)
+
+    async def sync(self) -> None:
+        """One call, if the server is up."""
+        node = self.person.node
+        if not node.is_up:
+            return
+        if self.client is None:
+            self.client = self._new()
+        self.client.store, self.client.service = node.store, node.services.sync
+        await self.client.sync()
+        self.syncs += 1
+
+    def _new(self) -> Client:
+        node = self.person.node
+        return Client(node.store, node.services.sync, self.person.account.session)
+
+    async def compare(self) -> None:
+        """Assert that the increments show just what a client that begins anew is shown."""
+        await self.sync()
+        assert self.client is not None
+        fresh = self._new()
+        await fresh.sync()
+        self.client.knows_the_same_as(fresh)

@@ -1,0 +1,278 @@
+"""A world from a seed: servers, people, trouble, healing, and what must hold in the end.
+
+[A6.01], [B5.01], [B6.12], T004, T010, T011, T012, T020, T021, T024, T027, T028, T046.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import trio
+from attrs import define, field, frozen
+
+from matrixbox.clock import SimulatedClock
+from matrixbox.core.identifiers import ServerName
+from tests.sim.determinism import Trace
+from tests.sim.life import VERSIONS, Life, Person, Room
+from tests.sim.looking import Look, Watcher, look
+from tests.sim.network import Network, Weather
+from tests.sim.node import Failed, Node
+
+AGREED_WITHIN_S = 600.0
+LOOK_EVERY_S = 20.0
+
+
+@frozen
+class Plan:
+    """How large a world is, and what happens in it; drawn from the seed."""
+
+    servers: int
+    people: int  # on each server
+    actions: int  # of each person
+    pause_s: float  # between two actions of a person
+    versions: tuple[str, ...]
+    weather: Weather
+    partitions: int
+    restarts: int
+    liar: bool
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> Plan:
+        """A small world with some kinds of trouble."""
+        servers = rng.choice([3, 3, 3, 4, 5])
+        return cls(
+            servers=servers,
+            people=rng.choice([1, 2]) if servers < 5 else 1,
+            actions=rng.choice([6, 10]),
+            pause_s=rng.choice([2.0, 10.0, 30.0]),
+            versions=tuple(rng.sample(VERSIONS, rng.choice([1, 1, 2]))),
+            weather=Weather.random(rng),
+            partitions=rng.choice([0, 1, 1, 2]),
+            restarts=rng.choice([0, 0, 1, 2]),
+            liar=rng.random() < 0.5,
+        )
+
+
+class Wrong(AssertionError):
+    """Something that must hold does not."""
+
+
+@define(eq=False)
+class World:
+    """All servers of one simulation."""
+
+    seed: int
+    folder: Path
+    plan: Plan
+    trace: Trace
+    rng: random.Random
+    network: Network
+    nodes: list[Node] = field(factory=list)
+    life: Life = field(init=False)
+    watchers: list[Watcher] = field(factory=list)
+    agreed_after_s: float = -1.0
+
+    # --- course
+
+    async def run(self) -> None:
+        """From the first start to the last check.  Raises Wrong."""
+        async with trio.open_nursery() as nursery:
+            self.network.tasks = nursery
+            await self._begin(nursery)
+            async with trio.open_nursery() as trouble:
+                self._cause_trouble(trouble, nursery)
+            await self._heal(nursery)
+            await self._settle()
+            await self._check()
+            for node in self.nodes:
+                await node.stop()
+            nursery.cancel_scope.cancel()
+
+    async def _begin(self, nursery: trio.Nursery) -> None:
+        people = []
+        for number in range(self.plan.servers):
+            node = Node(
+                ServerName(f"{'abcde'[number]}.test"),
+                self.folder / f"{number}",
+                self.network,
+                random.Random(self.rng.random()),
+                SimulatedClock(1_700_000_000_000 + self.rng.choice([0, 0, -90_000, 3_600_000])),
+            )
+            self.network.hosts[node.name] = node
+            self.nodes.append(node)
+            await node.start(nursery)
+            for each in range(self.plan.people):
+                people.append(Person(node, await node.register(f"u{each}")))
+        self.life = Life(self.rng, people)
+        self.watchers = [Watcher(person) for person in people]
+        for version in self.plan.versions:
+            room = await self.life.make_room(self.rng.choice(people), version)
+            for person in people:
+                if person.user_id != room.creator and self.rng.random() < 0.7:
+                    path = f"/join/{quote(room.room_id)}?server_name={room.home}&via={room.home}"
+                    await person.request("POST", path, {})
+        await trio.sleep(5)
+
+    def _cause_trouble(self, trouble: trio.Nursery, nursery: trio.Nursery) -> None:
+        plan, rng = self.plan, self.rng
+        self.network.weather = plan.weather
+        for watcher in self.watchers:
+            seed = rng.random()
+            trouble.start_soon(self._live, watcher, random.Random(seed))
+        length = plan.actions * plan.pause_s
+        for _ in range(plan.partitions):
+            trouble.start_soon(self._cut, rng.uniform(0, length), rng.uniform(5, length))
+        # Each server is restarted by one task only.
+        for node in rng.sample(self.nodes, min(plan.restarts, len(self.nodes))):
+            at, pause = rng.uniform(0, length), rng.choice([0.0, 5.0, 60.0])
+            trouble.start_soon(self._restart, node, at, pause, rng.random() < 0.5, nursery)
+
+    async def _live(self, watcher: Watcher, rng: random.Random) -> None:
+        for _ in range(self.plan.actions):
+            await trio.sleep(rng.expovariate(1 / self.plan.pause_s))
+            if watcher.person.node.is_up:
+                await self.life.act(watcher.person, rng)
+            if rng.random() < 0.5:
+                await watcher.sync()
+
+    async def _cut(self, at_s: float, for_s: float) -> None:
+        await trio.sleep(at_s)
+        names = [node.name for node in self.nodes]
+        group = set(self.rng.sample(names, self.rng.randint(1, len(names) - 1)))
+        before = set(self.network.cut)
+        self.network.partition(group)
+        await trio.sleep(for_s)
+        self.network.cut = before & self.network.cut
+        self.trace.note("joined again", *sorted(group))
+
+    async def _restart(
+        self, node: Node, at_s: float, pause_s: float, kill: bool, nursery: trio.Nursery
+    ) -> None:
+        await trio.sleep(at_s)
+        await (node.kill() if kill else node.stop())
+        await trio.sleep(pause_s)
+        await node.start(nursery)
+
+    async def _heal(self, nursery: trio.Nursery) -> None:
+        self.network.heal()
+
+    # --- agreement
+
+    async def _settle(self) -> None:
+        """Wait until all agree; now and then somebody says something, which joins branches."""
+        healed = trio.current_time()
+        turn = 0
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            differences = list(self.differences())
+            if not differences:
+                self.agreed_after_s = trio.current_time() - healed
+                self.trace.note("agreed")
+                return
+            if trio.current_time() - healed > AGREED_WITHIN_S:
+                raise Wrong("no agreement:\n" + "\n".join(differences))
+            for room in self.life.rooms:
+                await self._say_something(room, self.nodes[turn % len(self.nodes)])
+            turn += 1
+
+    async def _say_something(self, room: Room, node: Node) -> None:
+        for person in self.life.people:
+            if person.node is node and look(node, room.room_id).is_joined(person.user_id):
+                try:
+                    await self.life.do_say(person, room, person, self.rng)
+                except Failed:
+                    continue
+                return
+
+    def residents(self, room: Room) -> list[tuple[Node, Look]]:
+        """The honest servers that are in a room by what they know."""
+        looks = [(node, look(node, room.room_id)) for node in self.nodes]
+        return [(node, seen) for node, seen in looks if seen.has_joined(str(node.name))]
+
+    def differences(self) -> Iterator[str]:
+        """What the servers of a room do not agree on."""
+        for room in self.life.rooms:
+            residents = self.residents(room)
+            if not residents:
+                continue
+            (first, seen), *others = residents
+            there = {str(node.name) for node, _ in residents}
+            honest = {str(node.name) for node in self.nodes}
+            if (expected := seen.servers() & honest) != there:
+                yield f"{room.room_id}: {sorted(expected)} by {first.name}, in it: {sorted(there)}"
+            for node, other in others:
+                if seen.extremities != other.extremities:
+                    yield (
+                        f"{room.room_id} ({room.version}): {first.name} ends at "
+                        f"{sorted(seen.extremities)}, {node.name} at {sorted(other.extremities)}"
+                    )
+                for key in sorted({**seen.state, **other.state}):
+                    if seen.state.get(key) != other.state.get(key):
+                        yield (
+                            f"{room.room_id} ({room.version}): {key} is {seen.state.get(key)} on "
+                            f"{first.name}, {other.state.get(key)} on {node.name}"
+                        )
+
+    # --- the last checks
+
+    async def _check(self) -> None:
+        """Raises Wrong."""
+        for room in self.life.rooms:
+            self._check_authority(room)
+            self._check_nothing_is_lost(room)
+        for watcher in self.watchers:
+            await watcher.compare()
+
+    def _check_authority(self, room: Room) -> None:
+        """No unauthorised event is in a current state, and the state is the reference's."""
+        from tests.sim.court import Court
+
+        court = Court(room.version)
+        residents = self.residents(room)
+        for _, seen in residents:
+            for event_id, pdu in seen.events.items():
+                court.take(event_id, pdu)
+        for node, seen in residents:
+            for key, event_id in seen.state.items():
+                objection = court.objection(event_id)
+                if objection is not None:
+                    raise Wrong(f"{node.name} has {key} {event_id} in its state: {objection}")
+        court.replay()
+        for node, seen in residents:
+            state = court.state_at(seen.extremities)
+            if state is not None and state != seen.state:
+                keys = {
+                    key for key in {**state, **seen.state} if state.get(key) != seen.state.get(key)
+                }
+                raise Wrong(
+                    f"{node.name} by its own graph should have another state in {room.room_id} "
+                    f"({room.version}): {sorted(keys)}"
+                )
+            self.trace.note(
+                "state", room.room_id, node.name, "checked" if state else "not complete"
+            )
+
+    def _check_nothing_is_lost(self, room: Room) -> None:
+        """What was acknowledged is stored where it was said, and got to whom it was for."""
+        everywhere = {str(node.name): look(node, room.room_id) for node in self.nodes}
+        for said in self.life.said:
+            if said.room_id != room.room_id:
+                continue
+            if said.event_id not in everywhere[said.server].events:
+                raise Wrong(f"{said.server} has lost {said.event_id}")
+            for server in said.residents:
+                seen = everywhere[server]
+                if said.event_id not in seen.events and self._stayed(server, room, said):
+                    raise Wrong(f"{server} never got {said.event_id} of {said.server}")
+
+    def _stayed(self, server: str, room: Room, said: Any) -> bool:
+        """Whether a server was in the room ever since something was said."""
+        return all(
+            server in later.residents
+            for later in self.life.said
+            if later.room_id == room.room_id and later.at_s >= said.at_s
+        ) and any(str(node.name) == server for node, _ in self.residents(room))
