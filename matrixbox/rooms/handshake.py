@@ -32,6 +32,7 @@ from matrixbox.errors import (
 )
 from matrixbox.rooms import build, ingest, servers
 from matrixbox.rooms.commit import Candidate
+from matrixbox.rooms.distribution import distribute
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.residence import required_room
 from matrixbox.rooms.restricted import VOUCHER, voucher
@@ -53,6 +54,16 @@ class Wish:
     origin: ServerName
     room_id: RoomId
     user_id: UserId
+    membership: str
+
+
+@frozen
+class Submission:
+    """What the event must be that another server hands in."""
+
+    origin: ServerName
+    room_id: RoomId
+    event_id: EventId
     membership: str
 
 
@@ -123,7 +134,7 @@ def _unsigned(
     return pdu
 
 
-def read_event(rules: RoomRules, pdu: Json, wish: Wish, event_id: EventId) -> Event:
+def read_event(rules: RoomRules, pdu: Json, wanted: Submission) -> Event:
     """The event that the other server has completed, if it is what it may be.
 
     Signatures are not looked at.  Raises InvalidParam, TooLarge ([B8.03], T034).
@@ -136,14 +147,14 @@ def read_event(rules: RoomRules, pdu: Json, wish: Wish, event_id: EventId) -> Ev
         if error.too_large:
             raise TooLarge("The event is too large.") from error
         raise InvalidParam(f"That is no event of the room's version: {error.reason}.") from error
-    if server_of(event.sender) != wish.origin:
+    if server_of(event.sender) != wanted.origin:
         raise Forbidden("The event's sender is not of your server.")
     for right, what in (
         (event.type == MEMBER, "type"),
-        (membership_of(event) == wish.membership, "membership"),
+        (membership_of(event) == wanted.membership, "membership"),
         (event.state_key == event.sender, "state_key"),
-        (event.room_id == wish.room_id, "room_id"),
-        (event.event_id == event_id, "event id"),
+        (event.room_id == wanted.room_id, "room_id"),
+        (event.event_id == wanted.event_id, "event id"),
         (content_hash_matches(event.json), "hash"),
     ):
         if not right:
@@ -190,9 +201,12 @@ def accept(tx: Tx, env: Env, event: Event) -> StoredEvent:
     prev, auth = _cited(tx, event.prev_event_ids), _cited(tx, event.auth_event_ids)
     if any(parent.snapshot is None for parent in prev):
         raise InvalidParam("The event cites events whose place is unknown here.")
+    known = events.by_id(tx, event.event_id)
     stored = ingest.receive(tx, env, Candidate(event, room, rules, prev, auth))
     if stored.room != room or stored.status & REFUSED:
         raise Forbidden("The rules of the room do not allow that.")
+    if known is None:
+        distribute(tx, env, stored)
     return stored
 
 
@@ -208,9 +222,3 @@ def stripped_events(tx: Tx, room: RoomNid, keys: Sequence[tuple[str, str]]) -> l
     """Some of the current state as whole events, for other servers ([B9.01], [B9.06])."""
     state = CurrentState(tx, room)
     return [dict(state[key].json) for key in keys if key in state]
-
-
-def room_of(tx: Tx, env: Env, room_id: RoomId) -> tuple[RoomNid, RoomRules]:
-    """A room that this server is in, with its rules; raises NotFound."""
-    room = required_room(tx, env, room_id)
-    return room, rooms.rules(tx, room)
