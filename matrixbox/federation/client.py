@@ -19,7 +19,7 @@ from matrixbox.core.identifiers import ServerName
 from matrixbox.core.json import Json
 from matrixbox.core.signing import SigningKey, encode_base64
 from matrixbox.errors import RemoteBackingOff, RemoteError, RemoteInvalid, RemoteRefused
-from matrixbox.federation.transport import Answer, Limits, Request, StreamedAnswer, Transport
+from matrixbox.federation.transport import Limits, Request, StreamedAnswer, Transport
 from matrixbox.tasks import Offload, in_thread
 
 KIB = 1024
@@ -182,6 +182,23 @@ class FederationClient:
         """PUT to version 1 of an endpoint that answers `[200, {…}]`; whatever JSON comes."""
         return await self._call("PUT", server, uri, body, limits, ignore_backoff)
 
+    async def fetch_bytes(
+        self,
+        method: str,
+        server: ServerName,
+        uri: str,
+        body: Mapping[str, Json] | None = None,
+        *,
+        limits: Limits,
+        ignore_backoff: bool = False,
+    ) -> bytes:
+        """The body of an answer as it came, for callers that take it apart themselves."""
+        request = self._signed(method, server, uri, body, ignore_backoff)
+        with _Watch(self.destinations, server):
+            answer = await self.transport.exchange(server, request, limits)
+            _refuse_error(server, answer.status, answer.body)
+            return answer.body
+
     def stream(
         self,
         method: str,
@@ -202,7 +219,7 @@ class FederationClient:
         """GET without signature or regard to back-off, for what is public: keys, versions."""
         answer = await self.transport.exchange(server, Request("GET", uri), limits)
         _refuse_error(server, answer.status, answer.body)
-        return _object(server, await self._decoded(server, answer))
+        return _object(server, await decoded(server, answer.body, self.offload))
 
     async def _call(
         self,
@@ -213,11 +230,10 @@ class FederationClient:
         limits: Limits,
         ignore_backoff: bool,
     ) -> Json:
-        request = await self._signed(method, server, uri, body, ignore_backoff)
-        with _Watch(self.destinations, server):
-            answer = await self.transport.exchange(server, request, limits)
-            _refuse_error(server, answer.status, answer.body)
-            return await self._decoded(server, answer)
+        body_bytes = await self.fetch_bytes(
+            method, server, uri, body, limits=limits, ignore_backoff=ignore_backoff
+        )
+        return await decoded(server, body_bytes, self.offload)
 
     @asynccontextmanager
     async def _stream(
@@ -229,14 +245,14 @@ class FederationClient:
         limits: Limits,
         ignore_backoff: bool,
     ) -> AsyncGenerator[StreamedAnswer, None]:
-        request = await self._signed(method, server, uri, body, ignore_backoff)
+        request = self._signed(method, server, uri, body, ignore_backoff)
         with _Watch(self.destinations, server):
             async with self.transport.stream(server, request, limits) as answer:
                 if not 200 <= answer.status < 300:
                     _refuse_error(server, answer.status, await _beginning(answer.__aiter__()))
                 yield answer
 
-    async def _signed(
+    def _signed(
         self,
         method: str,
         server: ServerName,
@@ -261,9 +277,6 @@ class FederationClient:
             f'X-Matrix origin="{self.server_name}",destination="{server}",'
             f'key="{self.key.key_id}",sig="{encode_base64(self.key.sign(message))}"'
         )
-
-    async def _decoded(self, server: ServerName, answer: Answer) -> Json:
-        return await decoded(server, answer.body, self.offload)
 
 
 async def decoded(server: ServerName, body: bytes, offload: Offload) -> Json:

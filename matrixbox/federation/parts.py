@@ -8,6 +8,7 @@ from matrixbox.federation.client import Destinations, FederationClient
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
+from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.transport import Transport
 
 
@@ -20,4 +21,5 @@ class Federation:
     client: FederationClient
     own_keys: OwnKeys
     keyring: Keyring
+    remotes: RoomRemotes
     notary: Notary

@@ -16,6 +16,7 @@ from matrixbox.federation.network import NetworkTransport, new_transport
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.parts import Federation
+from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.transport import Transport
 from matrixbox.serve.base import Base
 from matrixbox.store import server_keys
@@ -62,6 +63,7 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
         client=client,
         own_keys=own,
         keyring=keyring,
+        remotes=RoomRemotes(client),
         notary=Notary(store, env.clock, keyring, own),
     )
 
