@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 from matrixbox.clock import SimulatedClock
 from matrixbox.core.identifiers import ServerName
 from tests.sim.determinism import Trace
+from tests.sim.liar import Liar, lie
 from tests.sim.life import VERSIONS, Life, Person, Room
 from tests.sim.looking import Look, Watcher, look
 from tests.sim.network import Network, Weather
@@ -95,13 +96,7 @@ class World:
     async def _begin(self, nursery: trio.Nursery) -> None:
         people = []
         for number in range(self.plan.servers):
-            node = Node(
-                ServerName(f"{'abcde'[number]}.test"),
-                self.folder / f"{number}",
-                self.network,
-                random.Random(self.rng.random()),
-                SimulatedClock(1_700_000_000_000 + self.rng.choice([0, 0, -90_000, 3_600_000])),
-            )
+            node = self._node(number)
             self.network.hosts[node.name] = node
             self.nodes.append(node)
             await node.start(nursery)
@@ -117,6 +112,25 @@ class World:
                     await person.request("POST", path, {})
         await trio.sleep(5)
 
+    def _node(self, number: int) -> Node:
+        """A server; the last one is the liar, if there is one."""
+        name = ServerName(f"{'abcde'[number]}.test")
+        about = (
+            name,
+            self.folder / f"{number}",
+            self.network,
+            random.Random(self.rng.random()),
+            SimulatedClock(1_700_000_000_000 + self.rng.choice([0, 0, -90_000, 3_600_000])),
+        )
+        if self.plan.liar and number == self.plan.servers - 1:
+            return Liar(*about, lies=random.Random(self.rng.random()))
+        return Node(*about)
+
+    @property
+    def honest(self) -> list[Node]:
+        """All servers but the liar."""
+        return [node for node in self.nodes if node.is_honest]
+
     def _cause_trouble(self, trouble: trio.Nursery, nursery: trio.Nursery) -> None:
         plan, rng = self.plan, self.rng
         self.network.weather = plan.weather
@@ -124,6 +138,10 @@ class World:
             seed = rng.random()
             trouble.start_soon(self._live, watcher, random.Random(seed))
         length = plan.actions * plan.pause_s
+        for node in self.nodes:
+            if isinstance(node, Liar):
+                ids = [room.room_id for room in self.life.rooms]
+                trouble.start_soon(lie, node, ids, plan.actions, plan.pause_s)
         for _ in range(plan.partitions):
             trouble.start_soon(self._cut, rng.uniform(0, length), rng.uniform(5, length))
         # Each server is restarted by one task only.
@@ -176,7 +194,7 @@ class World:
             if trio.current_time() - healed > AGREED_WITHIN_S:
                 raise Wrong("no agreement:\n" + "\n".join(differences))
             for room in self.life.rooms:
-                await self._say_something(room, self.nodes[turn % len(self.nodes)])
+                await self._say_something(room, self.honest[turn % len(self.honest)])
             turn += 1
 
     async def _say_something(self, room: Room, node: Node) -> None:
@@ -190,7 +208,7 @@ class World:
 
     def residents(self, room: Room) -> list[tuple[Node, Look]]:
         """The honest servers that are in a room by what they know."""
-        looks = [(node, look(node, room.room_id)) for node in self.nodes]
+        looks = [(node, look(node, room.room_id)) for node in self.honest]
         return [(node, seen) for node, seen in looks if seen.has_joined(str(node.name))]
 
     def differences(self) -> Iterator[str]:
@@ -201,7 +219,7 @@ class World:
                 continue
             (first, seen), *others = residents
             there = {str(node.name) for node, _ in residents}
-            honest = {str(node.name) for node in self.nodes}
+            honest = {str(node.name) for node in self.honest}
             if (expected := seen.servers() & honest) != there:
                 yield f"{room.room_id}: {sorted(expected)} by {first.name}, in it: {sorted(there)}"
             for node, other in others:
@@ -225,7 +243,8 @@ class World:
             self._check_authority(room)
             self._check_nothing_is_lost(room)
         for watcher in self.watchers:
-            await watcher.compare()
+            if watcher.person.node.is_honest:
+                await watcher.compare()
 
     def _check_authority(self, room: Room) -> None:
         """No unauthorised event is in a current state, and the state is the reference's."""
@@ -258,15 +277,16 @@ class World:
 
     def _check_nothing_is_lost(self, room: Room) -> None:
         """What was acknowledged is stored where it was said, and got to whom it was for."""
-        everywhere = {str(node.name): look(node, room.room_id) for node in self.nodes}
+        everywhere = {str(node.name): look(node, room.room_id) for node in self.honest}
         for said in self.life.said:
             if said.room_id != room.room_id:
                 continue
             if said.event_id not in everywhere[said.server].events:
                 raise Wrong(f"{said.server} has lost {said.event_id}")
             for server in said.residents:
-                seen = everywhere[server]
-                if said.event_id not in seen.events and self._stayed(server, room, said):
+                if server not in everywhere or said.event_id in everywhere[server].events:
+                    continue
+                if self._stayed(server, room, said):
                     raise Wrong(f"{server} never got {said.event_id} of {said.server}")
 
     def _stayed(self, server: str, room: Room, said: Any) -> bool:
