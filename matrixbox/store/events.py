@@ -33,6 +33,9 @@ HIDDEN = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER | Status.HELD
 """What keeps an event from clients."""
 
 
+Point = tuple[int, int]  # (pos, sub): just after the event at that place
+
+
 @frozen
 class Placement:
     """Where a new event goes: the facts of its row beside the event itself."""
@@ -49,16 +52,23 @@ class Placement:
     txn_id: str | None = None
 
 
-def insert(tx: Tx, nid: EventNid, event: Event, place: Placement) -> StoredEvent:
-    """Store a new event under a fresh position, at the timeline's end if it belongs there."""
+def insert(
+    tx: Tx, nid: EventNid, event: Event, place: Placement, at: Point | None = None
+) -> StoredEvent:
+    """Store a new event under a fresh position, at the timeline's end if it belongs there.
+
+    ``at`` is another place in the timeline, for history that is found later.
+    """
+    pos, sub = at or (nid, 0)
     tx.run(
         "INSERT INTO event (nid, event_id, room_nid, pos, sub, status, slot_nid, snapshot_nid,"
         " after_nid, sent_by, txn_id, auth, notify, json)"
-        " VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         nid,
         event.event_id,
         place.room,
-        nid if place.in_timeline else None,
+        pos if place.in_timeline else None,
+        sub,
         int(place.status),
         place.slot,
         place.snapshot,
@@ -69,22 +79,29 @@ def insert(tx: Tx, nid: EventNid, event: Event, place: Placement) -> StoredEvent
         place.notify,
         bodies.pack(encode_canonical(event.json)),
     )
-    stored = _stored(nid, event, place, nid if place.in_timeline else None, None)
+    stored = _stored(nid, event, place, (pos if place.in_timeline else None, sub), None)
     tx.after_commit(_remember, tx.caches, stored)
     return stored
 
 
 def place(
-    tx: Tx, known: StoredEvent, event: Event, placement: Placement, pos: int | None = None
+    tx: Tx,
+    known: StoredEvent,
+    event: Event,
+    placement: Placement,
+    pos: int | None = None,
+    sub: int = 0,
 ) -> StoredEvent:
     """Give a stored event, an outlier so far, its place and its verdict.
 
-    ``event`` is what is stored from now on; ``pos`` its place in the timeline, None for none.
+    ``event`` is what is stored from now on; ``pos`` and ``sub`` are its place in the timeline,
+    with None for none.
     """
     tx.run(
-        "UPDATE event SET pos = ?, status = ?, snapshot_nid = ?, after_nid = ?, auth = ?,"
+        "UPDATE event SET pos = ?, sub = ?, status = ?, snapshot_nid = ?, after_nid = ?, auth = ?,"
         " notify = ?, json = ? WHERE nid = ?",
         pos,
+        sub,
         int(placement.status),
         placement.snapshot,
         placement.after,
@@ -93,7 +110,7 @@ def place(
         bodies.pack(encode_canonical(event.json)),
         known.nid,
     )
-    stored = _stored(known.nid, event, placement, pos, redaction_of(tx, known.nid))
+    stored = _stored(known.nid, event, placement, (pos, sub), redaction_of(tx, known.nid))
     tx.caches.events.drop(known.nid)
     tx.after_commit(_remember, tx.caches, stored)
     return stored
@@ -114,14 +131,18 @@ def restore(tx: Tx, known: StoredEvent, event: Event, status: Status) -> StoredE
 
 
 def _stored(
-    nid: EventNid, event: Event, place: Placement, pos: int | None, redacted_by: EventNid | None
+    nid: EventNid,
+    event: Event,
+    place: Placement,
+    at: tuple[int | None, int],
+    redacted_by: EventNid | None,
 ) -> StoredEvent:
     return StoredEvent(
         nid=nid,
         event=event,
         room=place.room,
-        pos=pos,
-        sub=0,
+        pos=at[0],
+        sub=at[1],
         status=int(place.status),
         snapshot=place.snapshot,
         after=place.after,
@@ -177,6 +198,16 @@ def by_nid(tx: Tx, nid: EventNid) -> StoredEvent:
     return stored
 
 
+def id_of(tx: Tx, nid: EventNid) -> EventId:
+    """The name of a stored event."""
+    stored = tx.caches.events.get(nid)
+    if stored is not None:
+        return stored.event.event_id
+    row = tx.one("SELECT event_id FROM event WHERE nid = ?", nid)
+    assert row is not None, f"event {nid} is not stored"
+    return EventId(row[0])
+
+
 def auth_nids(tx: Tx, nid: EventNid) -> Sequence[EventNid]:
     """The auth events of an event."""
     row = tx.one("SELECT auth FROM event WHERE nid = ?", nid)
@@ -221,9 +252,9 @@ def take_held_redactions(tx: Tx, target: EventId) -> list[EventNid]:
 
 
 def release(tx: Tx, nid: EventNid) -> None:
-    """Show a redaction that was held back, at the end of the timeline."""
+    """Show a redaction that was held back, at its place if it has one, else at the end."""
     tx.run(
-        "UPDATE event SET status = status & ~?, pos = ? WHERE nid = ?",
+        "UPDATE event SET status = status & ~?, pos = coalesce(pos, ?) WHERE nid = ?",
         int(Status.HELD),
         tx.position(),
         nid,
@@ -232,8 +263,6 @@ def release(tx: Tx, nid: EventNid) -> None:
 
 
 # --- the timeline
-
-Point = tuple[int, int]  # (pos, sub): just after the event at that place
 
 
 def before(tx: Tx, room: RoomNid, point: Point, until: Point, limit: int) -> list[EventNid]:

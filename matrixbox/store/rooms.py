@@ -195,6 +195,12 @@ def fill_gap(tx: Tx, room: RoomNid, event_id: EventId) -> None:
     tx.run("DELETE FROM gap WHERE room_nid = ? AND event_id = ?", room, event_id)
 
 
+def gaps(tx: Tx, room: RoomNid) -> list[tuple[EventNid, EventId]]:
+    """What is missing, with the events that cite it."""
+    rows = tx.run("SELECT cited_by, event_id FROM gap WHERE room_nid = ?", room)
+    return [(EventNid(nid), EventId(event_id)) for nid, event_id in rows]
+
+
 # --- directory
 
 
