@@ -91,7 +91,7 @@ def store(
     if not status & (Status.REJECTED | Status.SOFT_FAILED):
         _move_head(tx, env, candidate, stored, following, head, pos)
     if visible:
-        _relate(tx, stored)
+        relate(tx, stored)
     redactions.apply(tx, candidate.rules, stored)
     tx.changed(rooms=(room,))
     return stored
@@ -183,7 +183,7 @@ def restore(tx: Tx, known: StoredEvent, event: Event) -> StoredEvent:
         event = known.event
     stored = events.restore(tx, known, event, status)
     if not status & HIDDEN:
-        _relate(tx, stored)
+        relate(tx, stored)
         redactions.note_state(tx, stored)
     tx.changed(rooms=(stored.room,))
     return stored
