@@ -159,7 +159,8 @@ def _change_member(
     tx.changed(users=(user,))
 
 
-def _relate(tx: Tx, stored: StoredEvent) -> None:
+def relate(tx: Tx, stored: StoredEvent) -> None:
+    """Record what an event relates to."""
     relation = relation_of(stored.event)
     if relation is None:
         return
