@@ -20,7 +20,7 @@ from matrixbox.errors import AddressRefused, RemoteUnreachable
 from matrixbox.federation.well_known import WellKnown
 from matrixbox.net.dns import LookupFailed, Resolver
 from matrixbox.net.exchange import Route, Target
-from matrixbox.net.guard import is_port_allowed, parse_host
+from matrixbox.net.guard import InvalidHost, is_port_allowed, parse_host
 from matrixbox.net.http import HttpClient
 
 PORT = 8448
@@ -41,7 +41,7 @@ def parse_address(server: ServerName) -> Address:
         parse_server_name(server)
         hostname = hostname_of(server)
         host = parse_host(hostname)
-    except (InvalidIdentifier, ValueError) as error:
+    except (InvalidIdentifier, InvalidHost) as error:
         raise AddressRefused(server, "not a name that can be dialled") from error
     written = server[len(hostname) + 1 :]
     port = int(written) if written else None

@@ -17,7 +17,7 @@ from attrs import frozen
 from matrixbox.errors import AddressRefused, RemoteError, RemoteUnreachable
 from matrixbox.net.dns import LookupFailed, Resolver
 from matrixbox.net.exchange import Route, Target
-from matrixbox.net.guard import AddressGuard, IPAddress, is_port_allowed
+from matrixbox.net.guard import AddressGuard, InvalidHost, IPAddress, is_port_allowed
 
 MAX_ADDRESSES = 4
 CONNECT_S = 5.0
@@ -91,9 +91,7 @@ class Dialler:
         """The addresses of a target, or why there are none."""
         try:
             return await self._resolver.addresses(target.host) or "no such name"
-        except LookupFailed as error:
-            return str(error)
-        except ValueError as error:
+        except (LookupFailed, InvalidHost) as error:
             return str(error)
 
     async def _race(
@@ -108,7 +106,7 @@ class Dialler:
             async def attempt(place: Place, done: trio.Event) -> None:
                 try:
                     with trio.fail_after(CONNECT_S):
-                        stream = await self._connect(place)
+                        stream = await self._checked(place)
                 except trio.TooSlowError:
                     failed[place] = "no connection in time"
                 except OSError as error:
@@ -131,10 +129,14 @@ class Dialler:
             return None, None, failed
         return (*won[0], failed)
 
-    async def _connect(self, place: Place) -> trio.SocketStream:
-        """A connection to exactly this address, checked once more."""
+    async def _checked(self, place: Place) -> trio.SocketStream:
+        """A connection to an address that is checked once more."""
         if not self._guard.allows(place.address):
             raise PermissionError(0, "the address is not dialled")
+        return await self._connect(place)
+
+    async def _connect(self, place: Place) -> trio.SocketStream:
+        """A connection to exactly this address."""
         family = trio.socket.AF_INET6 if place.address.version == 6 else trio.socket.AF_INET
         sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
         try:

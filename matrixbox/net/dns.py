@@ -25,7 +25,7 @@ from attrs import frozen
 
 from matrixbox.net.caching import Cache
 from matrixbox.net.exchange import Target
-from matrixbox.net.guard import IPAddress, is_port_allowed, parse_host
+from matrixbox.net.guard import InvalidHost, IPAddress, is_port_allowed, parse_host
 from matrixbox.net.hosts import HostsFile, ask_system
 
 LOOKUP_S = 5.0
@@ -96,7 +96,7 @@ class Resolver:
     async def addresses(self, name: str) -> tuple[IPAddress, ...]:
         """The addresses of a DNS name, IPv6 and IPv4 by turns; none when there is no such name.
 
-        Raises LookupFailed when that cannot be told, ValueError for what is not a name.
+        Raises LookupFailed when that cannot be told, InvalidHost for what is not a name.
         """
         found = parse_host(name)
         if not isinstance(found, str):
@@ -290,7 +290,7 @@ def _target(host: str, port: int) -> str:
     """The host of an SRV record; empty when it says "no such service" or cannot be dialled."""
     try:
         found = parse_host(host)
-    except ValueError:
+    except InvalidHost:
         return ""
     return found if isinstance(found, str) and is_port_allowed(port) else ""
 

@@ -112,20 +112,27 @@ def is_port_allowed(port: int) -> bool:
     return 0 < port < 65536 and port not in REFUSED_PORTS
 
 
+class InvalidHost(ValueError):
+    """Neither a DNS name nor an address literal."""
+
+
 def parse_host(text: str) -> IPAddress | str:
     """An address literal (IPv6 with or without brackets), or a DNS name in lower case.
 
-    Raises ValueError for everything else: also for names whose last part is a number, which the
+    Raises InvalidHost for everything else: also for names whose last part is a number, which the
     system's resolver would read as an address (`127.1`, `0x7f.1`, `2130706433`; T053).
     """
-    if text.startswith("[") and text.endswith("]"):
-        return IPv6Address(text[1:-1])
-    if ":" in text:
-        return IPv6Address(text)
-    name = text.removesuffix(".")
-    labels = name.split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        return IPv4Address(text)
+    try:
+        if text.startswith("[") and text.endswith("]"):
+            return IPv6Address(text[1:-1])
+        if ":" in text:
+            return IPv6Address(text)
+        name = text.removesuffix(".")
+        labels = name.split(".")
+        if _NUMBER.fullmatch(labels[-1]):
+            return IPv4Address(text)
+    except ValueError as error:
+        raise InvalidHost(str(error)) from error
     if len(name) > MAX_NAME_CHARACTERS or not all(map(_LABEL.fullmatch, labels)):
-        raise ValueError(f"not a host name: {text!r:.80}")
+        raise InvalidHost(f"not a host name: {text!r:.80}")
     return name.lower()
