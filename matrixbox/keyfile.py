@@ -35,6 +35,8 @@ def open_key(path: Path, known_key_ids: Collection[str]) -> SigningKey:
     """
     try:
         key = read_key(path)
+        if known_key_ids and key.key_id not in known_key_ids:
+            key = _adopt_next(path, known_key_ids) or key
     except FileNotFoundError:
         if known_key_ids:
             raise KeyFileError(
@@ -49,6 +51,42 @@ def open_key(path: Path, known_key_ids: Collection[str]) -> SigningKey:
             f"{_listed(known_key_ids)}. Put the right file back from a backup."
         )
     return key
+
+
+def next_key_file(path: Path) -> Path:
+    """Where a new key waits while the database is told of it."""
+    return path.with_name(path.name + ".next")
+
+
+def make_next_key(path: Path, taken_ids: Collection[str]) -> SigningKey:
+    """A new key beside the one in use, with an id that none has had.  Raises KeyFileError."""
+    waiting = next_key_file(path)
+    while True:
+        waiting.unlink(missing_ok=True)  # of a change that was broken off before it counted
+        key = make_key(waiting)
+        if key.key_id not in taken_ids:
+            return key
+
+
+def adopt_next_key(path: Path) -> None:
+    """The key that waits takes the place of the one in use.  Durable.  Raises KeyFileError."""
+    try:
+        next_key_file(path).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise KeyFileError(f"The signing key file {path} cannot be replaced: {error}") from error
+
+
+def _adopt_next(path: Path, known_key_ids: Collection[str]) -> SigningKey | None:
+    """Finish a change of keys that was broken off after the database was told of it."""
+    try:
+        waiting = read_key(next_key_file(path))
+    except FileNotFoundError:
+        return None
+    if waiting.key_id not in known_key_ids:
+        return None
+    adopt_next_key(path)
+    return waiting
 
 
 def make_key(path: Path) -> SigningKey:

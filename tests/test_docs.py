@@ -87,7 +87,7 @@ def test_every_bound_of_the_front_door_is_documented():
 
 
 def test_commands_in_the_documents_exist():
-    shown = re.findall(r"`matrixbox ((?:serve|init|check|user|settings)[^`…]*)`", "".join(
+    shown = re.findall(r"`matrixbox ((?:serve|init|check|user|key|settings)[^`…]*)`", "".join(
         read(path) for path in [TOP / "README.md", *sorted(DOCS.glob("*.md"))]
     ))  # fmt: skip
     assert len(shown) >= 8

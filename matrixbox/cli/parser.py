@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _init(commands)
     _check(commands)
     _user(commands)
+    _key(commands)
     _settings(commands)
     return top
 
@@ -158,6 +159,25 @@ def _user(commands: Any) -> None:
         _with_config(command)
     for command in (add, passwd):
         command.epilog = "The password is asked for, or read as one line from standard input."
+
+
+def _key(commands: Any) -> None:
+    key = _new(
+        commands.add_parser,
+        "key",
+        help="The signing key: rotate.",
+        description="The key that this server signs with.",
+    )
+    actions = key.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    rotate = _command(
+        actions,
+        "rotate",
+        "keys:rotate",
+        "Replace the signing key by a new one.",
+        "For a key that others may have seen. The server must not run. What was signed with the\n"
+        "old key stays valid; other servers learn of the new one by themselves.",
+    )
+    _with_config(rotate)
 
 
 def _settings(commands: Any) -> None:

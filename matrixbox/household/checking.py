@@ -10,12 +10,13 @@ import shutil
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 
 from attrs import frozen
 
 from matrixbox.config import Address, Settings
 from matrixbox.datafolder import EXIT_UNUSABLE, DataFolder, FolderError, is_in_use
-from matrixbox.keyfile import EXIT_KEY, KeyFileError, read_key
+from matrixbox.keyfile import EXIT_KEY, KeyFileError, next_key_file, read_key
 from matrixbox.net.tls import new_client_context
 from matrixbox.store import inspection, meta
 
@@ -106,6 +107,10 @@ def _key(folder: DataFolder, known: str | None) -> Finding:
     part = "signing key"
     try:
         key = read_key(folder.signing_key)
+        if known not in (None, key.key_id):
+            # A change of keys that was broken off: the next start goes on with it.
+            with suppress(FileNotFoundError):
+                key = read_key(next_key_file(folder.signing_key))
     except FileNotFoundError:
         if known is not None:
             text = f"{folder.signing_key} is missing: put it back from a backup"

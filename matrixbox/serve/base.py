@@ -16,6 +16,7 @@ from matrixbox.core.identifiers import ServerName
 from matrixbox.core.signing import SigningKey
 from matrixbox.datafolder import DataFolder, FolderError
 from matrixbox.household.departures import close_account
+from matrixbox.household.rotation import rotate
 from matrixbox.household.users import Users
 from matrixbox.keyfile import open_key
 from matrixbox.rooms.env import Env
@@ -100,3 +101,11 @@ async def open_users(settings: Settings) -> AsyncIterator[Users]:
     with open_base(settings) as base:
         await base.store.write(remember, base.env.server_name, base.env.key)
         yield base.users
+
+
+async def rotate_key(settings: Settings) -> tuple[SigningKey, SigningKey]:
+    """Give a server that does not run a new signing key; the old one and the new one."""
+    with open_base(settings) as base:
+        old = base.env.key
+        await base.store.write(remember, base.env.server_name, old)
+        return old, await rotate(base.store, base.folder.signing_key, old, base.env.clock)
