@@ -13,6 +13,7 @@ from matrixbox.accounts.throttle import Throttle
 from matrixbox.accounts.uia import Uia
 from matrixbox.config import Settings
 from matrixbox.federation.parts import Federation
+from matrixbox.rooms import resolution
 from matrixbox.rooms.env import Env
 from matrixbox.store.database import Store
 from matrixbox.store.transaction import Tx
@@ -39,4 +40,4 @@ class Services:
 
     async def write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         """Run a transaction function of ``rooms``, which takes the environment second."""
-        return await self.store.write(function, self.env, *args)
+        return await resolution.write(self.store, function, self.env, *args)

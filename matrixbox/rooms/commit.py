@@ -7,17 +7,18 @@ effect of redactions, relations, and whom it notifies.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from attrs import frozen
 
 from matrixbox.core.events import Event
-from matrixbox.core.identifiers import EventId, UserId
+from matrixbox.core.identifiers import EventId, UserId, server_of
 from matrixbox.core.relations import relation_of
 from matrixbox.core.room_versions import RoomRules
-from matrixbox.rooms import counts, redactions, stripped
+from matrixbox.rooms import counts, outliers, redactions, stripped
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY, superseded
-from matrixbox.rooms.state import after, resolved
+from matrixbox.rooms.state import Branches, NeedsResolution, after, resolved
 from matrixbox.store import events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import HIDDEN, Placement, Relation, Status
@@ -31,7 +32,11 @@ MEMBER = "m.room.member"
 
 @frozen
 class Candidate:
-    """An event with its room and what it cites, all of it stored."""
+    """An event with its room and what it cites, all of it stored.
+
+    Where parents are missing, either the state before the event was told by another server, or
+    it follows from the parents that are here.
+    """
 
     event: Event
     room: RoomNid
@@ -39,6 +44,8 @@ class Candidate:
     prev: Sequence[StoredEvent]
     auth: Sequence[StoredEvent]
     pruned: bool = False  # its content did not match its hash and was taken off
+    missing: Sequence[EventId] = ()  # the parents that are not here
+    told: SnapshotNid | None = None  # the state before it, as another server says
 
 
 def store(
@@ -65,9 +72,7 @@ def store(
         status |= Status.HELD
     slot = None if event.state_key is None else names.add_slot(tx, (event.type, event.state_key))
     changes_state = slot is not None and not status & Status.REJECTED
-    following = (
-        snapshots.derive(tx, before, {slot: nid}) if slot is not None and changes_state else before
-    )
+    following = _following(tx, before, slot, nid) if slot and changes_state else before
     visible = not status & HIDDEN and event.type != DUMMY
     placement = Placement(
         room=room,
@@ -88,7 +93,8 @@ def store(
         stored = events.place(tx, known, body, placement, pos if visible else None)
     if event.type == "m.room.create" and visible:
         rooms.set_create(tx, room, nid)
-    if not status & (Status.REJECTED | Status.SOFT_FAILED):
+    is_cited = _fill_gap(tx, candidate, nid)
+    if not status & (Status.REJECTED | Status.SOFT_FAILED) and not is_cited:
         _move_head(tx, env, candidate, stored, following, head, pos)
     if visible:
         relate(tx, stored)
@@ -107,13 +113,8 @@ def _move_head(
     pos: int,
 ) -> None:
     """Make the event a forward extremity and bring the current state up to it."""
-    behind = superseded(tx, candidate.prev)
-    others = [nid for nid in head.extremities if nid not in behind]
-    if others:
-        branches = [after(events.by_nid(tx, nid)) for nid in others]
-        current = resolved(tx, candidate.room, [*branches, following])
-    else:
-        current = following
+    others = _others(tx, candidate, head)
+    current = _resolved_end(tx, env, candidate, stored, others, following)
     rooms.set_head(tx, candidate.room, Head((*others, stored.nid), current))
     if current == head.snapshot:
         return
@@ -126,6 +127,77 @@ def _move_head(
     else:
         changes = snapshots.difference(tx, head.snapshot, current)
         change_current_state(tx, env, candidate.room, pos, changes)
+
+
+def _others(tx: Tx, candidate: Candidate, head: Head) -> list[EventNid]:
+    """The extremities that stay when the event becomes one."""
+    behind = superseded(tx, candidate.prev)
+    return [nid for nid in head.extremities if nid not in behind]
+
+
+def _resolved_end(
+    tx: Tx,
+    env: Env,
+    candidate: Candidate,
+    stored: StoredEvent,
+    others: Sequence[EventNid],
+    following: SnapshotNid,
+) -> SnapshotNid:
+    """The resolution over the room's new end."""
+    branches = [following, *(after(events.by_nid(tx, nid)) for nid in others)]
+    if server_of(stored.event.sender) == env.server_name:
+        # Our own event is built anew each time: nobody could work on its state beforehand.
+        return resolved(tx, candidate.room, branches, at_any_cost=True)
+    try:
+        return resolved(tx, candidate.room, branches)
+    except NeedsResolution as needed:
+        before = SnapshotNid(stored.snapshot or 0)
+        if tx.caches.following.get((before, stored.nid)) == following or following == before:
+            raise
+        first = partial(_prepare, env=env, candidate=candidate)
+        raise NeedsResolution(needed.room, needed.branches, first) from needed
+
+
+def _prepare(tx: Tx, *, env: Env, candidate: Candidate) -> Branches:
+    """Make an event and the state after it durable, so that the end can be worked out with it."""
+    event, room = candidate.event, candidate.room
+    pruned = {event.event_id} if candidate.pruned else ()
+    stored = outliers.admit(tx, env, room, candidate.rules, [event], pruned)[event.event_id]
+    assert event.state_key is not None, "an event that is no state adds no branch"
+    slot = names.add_slot(tx, (event.type, event.state_key))
+    before = state_before(tx, candidate)
+    following = snapshots.derive(tx, before, {slot: stored.nid})
+    tx.after_commit(tx.caches.following.put, (before, stored.nid), following)
+    head = rooms.head(tx, room) or Head((), snapshots.EMPTY)
+    others = (after(events.by_nid(tx, nid)) for nid in _others(tx, candidate, head))
+    return tuple(sorted({following, *others}))
+
+
+def state_before(tx: Tx, candidate: Candidate) -> SnapshotNid:
+    """The state before an event, told by others or after its parents.  Raises NeedsResolution."""
+    if candidate.told is not None:
+        return candidate.told
+    prev = [parent for parent in candidate.prev if parent.room == candidate.room]
+    return resolved(tx, candidate.room, map(after, prev)) if prev else snapshots.EMPTY
+
+
+def _following(tx: Tx, before: SnapshotNid, slot: SlotNid, nid: EventNid) -> SnapshotNid:
+    """The state after a state event."""
+    known = tx.caches.following.get((before, nid))
+    return snapshots.derive(tx, before, {slot: nid}) if known is None else known
+
+
+def _fill_gap(tx: Tx, candidate: Candidate, nid: EventNid) -> bool:
+    """Note which parents are missing; tell whether events that are here cite this one as theirs.
+
+    Such an event closes a gap and is no end of the room.
+    """
+    room, event_id = candidate.room, candidate.event.event_id
+    for missing in candidate.missing:
+        rooms.add_gap(tx, room, missing, nid)
+    citing = [events.by_nid(tx, one) for one in rooms.citing(tx, room, event_id)]
+    rooms.fill_gap(tx, room, event_id)
+    return any(not one.status & (Status.REJECTED | Status.SOFT_FAILED) for one in citing)
 
 
 def change_current_state(

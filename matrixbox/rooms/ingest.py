@@ -11,6 +11,7 @@ the commit, and no lock is held while the disk syncs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from attrs import evolve, frozen
 
@@ -26,6 +27,7 @@ from matrixbox.rooms.extremities import DUMMY, joiner
 from matrixbox.rooms.state import (
     NEVER_RESOLVED,
     CurrentState,
+    NeedsResolution,
     SnapshotState,
     after,
     resolved,
@@ -128,11 +130,11 @@ def receive(tx: Tx, env: Env, candidate: Candidate) -> StoredEvent:
             return commit.restore(tx, known, candidate.event)
     room = candidate.room
     head = rooms.head(tx, room) or Head((), snapshots.EMPTY)
-    prev = [parent for parent in candidate.prev if parent.room == room]
-    before = resolved(tx, room, map(after, prev)) if prev else snapshots.EMPTY
+    before = commit.state_before(tx, candidate)
     finding = _misplaced(tx, candidate) or _judged(tx, candidate, before, head)
     stored = commit.store(tx, env, candidate, finding.status, before, head, known=known)
-    _join_extremities(tx, env, room)
+    with suppress(NeedsResolution):  # the receiver joins them in a transaction of its own
+        join_extremities(tx, env, room)
     return stored
 
 
@@ -173,8 +175,11 @@ def _misplaced(tx: Tx, candidate: Candidate) -> Finding | None:
 _NEVER = Status.REJECTED | Status.REJECTED_BY_AUTH
 
 
-def _join_extremities(tx: Tx, env: Env, room: RoomNid) -> None:
-    """Keep the number of extremities below what an event of ours can cite (T014)."""
+def join_extremities(tx: Tx, env: Env, room: RoomNid) -> None:
+    """Keep the number of extremities below what an event of ours can cite (T014).
+
+    Raises NeedsResolution before anything is written.
+    """
     head = rooms.head(tx, room)
     if head is not None and len(head.extremities) > build.MAX_PREV_EVENTS:
         sender = joiner(tx, room)

@@ -17,7 +17,15 @@ from matrixbox.core.identifiers import DeviceId, RoomId, ServerName, UserId
 from matrixbox.core.push_evaluation import CompiledRules
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.store.memberships import Member
-from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, ServerNid, SlotNid, UserNid
+from matrixbox.store.nids import (
+    DeviceNid,
+    EventNid,
+    RoomNid,
+    ServerNid,
+    SlotNid,
+    SnapshotNid,
+    UserNid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -154,6 +162,12 @@ class Caches:
     customised: frozenset[UserNid] | None = None  # users with push rules of their own
     unread: Lru[tuple[UserNid, RoomNid], Unread] = field(factory=lambda: Lru(5_000))
     snapshots: Lru[int, tuple[int | None, int, bytes]] = field(factory=lambda: Lru(500))
+    # What sets of branches resolve to, as changes of the first: see rooms.resolution.
+    resolutions: Lru[tuple[SnapshotNid, ...], Mapping[SlotNid, EventNid]] = field(
+        factory=lambda: Lru(200)
+    )
+    resolved: Lru[tuple[SnapshotNid, ...], SnapshotNid] = field(factory=lambda: Lru(500))
+    following: Lru[tuple[SnapshotNid, EventNid], SnapshotNid] = field(factory=lambda: Lru(100))
 
     def clear(self) -> None:
         """Forget everything, after a commit that failed."""
@@ -173,6 +187,9 @@ class Caches:
             self.push_rules,
             self.unread,
             self.snapshots,
+            self.resolutions,
+            self.resolved,
+            self.following,
             self.key_counts,
         ):
             cache.clear()

@@ -167,6 +167,18 @@ def state_changes(tx: Tx, room: RoomNid, after: int, until: int) -> list[StateCh
     ]
 
 
+def first_change(tx: Tx, room: RoomNid, slot: SlotNid, after: int) -> StateChange | None:
+    """The first change of a slot of the current state beyond a position."""
+    row = tx.one(
+        "SELECT pos, old_nid, new_nid FROM state_change"
+        " WHERE room_nid = ? AND pos > ? AND slot_nid = ? ORDER BY pos LIMIT 1",
+        room,
+        after,
+        slot,
+    )
+    return None if row is None else StateChange(row[0], slot, EventNid(row[1]), EventNid(row[2]))
+
+
 def slot_history(tx: Tx, room: RoomNid, slot: SlotNid) -> list[tuple[int, EventNid]]:
     """All that ever stood in one slot of the current state: (position, event; 0: none)."""
     rows = tx.run(
@@ -188,6 +200,16 @@ def add_gap(tx: Tx, room: RoomNid, missing: EventId, cited_by: EventNid) -> None
         missing,
         cited_by,
     )
+
+
+def citing(tx: Tx, room: RoomNid, missing: EventId) -> list[EventNid]:
+    """The events here that cite an event which is missing."""
+    rows = tx.run(
+        "SELECT cited_by FROM gap WHERE room_nid = ? AND event_id = ? ORDER BY cited_by",
+        room,
+        missing,
+    )
+    return [EventNid(row[0]) for row in rows]
 
 
 def fill_gap(tx: Tx, room: RoomNid, event_id: EventId) -> None:

@@ -80,6 +80,16 @@ def state(tx: Tx, nid: SnapshotNid) -> State:
     return {slot: event for slot, event in result.items() if event}
 
 
+def exists(tx: Tx, nid: SnapshotNid) -> bool:
+    """Whether there is such a snapshot."""
+    return nid == EMPTY or tx.one("SELECT 1 FROM snapshot WHERE nid = ?", nid) is not None
+
+
+def size(tx: Tx, nid: SnapshotNid) -> int:
+    """How many entries the state has at most."""
+    return sum(len(entries) for _, _, entries in _chain(tx, nid)) // _ENTRY
+
+
 def lookup(tx: Tx, nid: SnapshotNid, slots: Iterable[SlotNid]) -> State:
     """The entries of some slots; absent where the slot is empty."""
     chain = _chain(tx, nid)

@@ -15,7 +15,7 @@ from matrixbox.clock import SimulatedClock
 from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId
 from matrixbox.core.json import encode
 from matrixbox.core.signing import SigningKey
-from matrixbox.rooms import create, ingest, membership, sending, timeline
+from matrixbox.rooms import create, ingest, membership, resolution, sending, timeline
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.formatting import Formatter
 from matrixbox.rooms.reading import Reader, ignored_users
@@ -48,7 +48,7 @@ class House:
 
     async def write(self, function: Callable[..., Any], *args: Any) -> Any:
         """A transaction function that takes the environment second."""
-        return await self.store.write(function, self.env, *args)
+        return await resolution.write(self.store, function, self.env, *args)
 
     async def attempt(self, function: Callable[..., Any], *args: Any) -> Any:
         """What a transaction function would return; nothing of it is kept.  Raises its errors."""
