@@ -1,6 +1,7 @@
 """Tokens of /sync and of pagination: positions that clients hold.
 
-A sync token names a stream position and the serial number of what lives in memory.  A pagination
+A sync token names a stream position, the serial number of what lives in memory and, while more
+to-device messages wait than one answer takes, the last of those that were given.  A pagination
 token names a place between two events of a room's timeline.  Each endpoint accepts both, since
 clients hand one to the other ([C8.06]).
 """
@@ -13,19 +14,27 @@ from attrs import frozen
 
 from matrixbox.errors import InvalidParam
 
-_SYNC = re.compile(r"s(\d{1,16})_(\d{1,16})", re.ASCII)
+_SYNC = re.compile(r"s(\d{1,16})_(\d{1,16})(?:_(\d{1,16}))?", re.ASCII)
 _PLACE = re.compile(r"t(\d{1,16})_(-?\d{1,16})", re.ASCII)
 
 
-@frozen(order=True)
+@frozen
 class SyncToken:
-    """Everything up to ``pos``, and the typing lists up to ``serial``."""
+    """Everything up to ``pos``, and the typing lists up to ``serial``; to-device messages up to
+    ``behind`` only, where that is not None."""
 
     pos: int
     serial: int
+    behind: int | None = None
+
+    @property
+    def inbox(self) -> int:
+        """The position up to which the client has its to-device messages."""
+        return self.pos if self.behind is None else min(self.behind, self.pos)
 
     def __str__(self) -> str:
-        return f"s{self.pos}_{self.serial}"
+        text = f"s{self.pos}_{self.serial}"
+        return text if self.behind is None else f"{text}_{self.behind}"
 
     @classmethod
     def parse(cls, text: str) -> SyncToken:
@@ -33,7 +42,8 @@ class SyncToken:
         found = _SYNC.fullmatch(text)
         if found is None:
             raise InvalidParam("That is not a sync token of this server.")
-        return cls(int(found[1]), int(found[2]))
+        behind = None if found[3] is None else int(found[3])
+        return cls(int(found[1]), int(found[2]), behind)
 
 
 @frozen(order=True)

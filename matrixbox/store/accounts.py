@@ -169,6 +169,14 @@ def device(tx: Tx, user: UserNid, device_id: DeviceId) -> Device | None:
     return Device(DeviceNid(row[0]), DeviceId(row[1]), row[2], row[3], row[4])
 
 
+def device_nid(tx: Tx, user: UserNid, device_id: str) -> DeviceNid | None:
+    """The number of a user's device."""
+    row = tx.one(
+        "SELECT device_nid FROM device WHERE user_nid = ? AND device_id = ?", user, device_id
+    )
+    return None if row is None else DeviceNid(row[0])
+
+
 def rename_device(tx: Tx, nid: DeviceNid, display_name: str | None) -> None:
     """Set what people call a device."""
     tx.run("UPDATE device SET display_name = ? WHERE device_nid = ?", display_name, nid)

@@ -6,6 +6,8 @@ the same transaction, as a row that `e2ee.device_lists` takes from there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attrs import frozen
 
 from matrixbox.core.identifiers import DeviceId, ServerName, UserId
@@ -65,10 +67,8 @@ def joined(tx: Tx, user: UserNid, room: RoomNid) -> None:
     """
     row = tx.one(
         "SELECT device_id FROM device JOIN device_key USING (device_nid)"
-        " WHERE user_nid = ? AND EXISTS (SELECT 1 FROM member"
-        " WHERE room_nid = ? AND is_local = 0 AND membership = 1) ORDER BY device_nid LIMIT 1",
+        " WHERE user_nid = ? ORDER BY device_nid LIMIT 1",
         user,
-        room,
     )
     if row is not None:
         current = stream_id(tx, user)
@@ -148,6 +148,12 @@ def notice_told(tx: Tx, pos: int, up_to: ServerName | None) -> None:
         tx.run("DELETE FROM key_notice WHERE pos = ?", pos)
     else:
         tx.run("UPDATE key_notice SET told = ? WHERE pos = ?", up_to, pos)
+
+
+def has_list(tx: Tx, user: UserNid) -> bool:
+    """Whether anything was ever known of a user's devices, good or not."""
+    row = tx.one("SELECT 1 FROM remote_device_list WHERE user_nid = ?", user)
+    return row is not None
 
 
 def servers_sharing(
@@ -281,6 +287,16 @@ def mark_stale(tx: Tx, user: UserNid) -> None:
     tx.changed(topics=(STALE,))
 
 
+def want_lists(tx: Tx, users: Iterable[UserNid]) -> None:
+    """Have lists of users fetched of whom nothing is known."""
+    tx.many(
+        "INSERT OR IGNORE INTO remote_device_list (user_nid, stream_id, since_pos, stale)"
+        " VALUES (?, 0, 0, 1)",
+        [(user,) for user in users],
+    )
+    tx.changed(topics=(STALE,))
+
+
 def put_off(tx: Tx, user: UserNid, tries: int, retry_ms: int) -> None:
     """It could not be fetched; try again at a time."""
     tx.run(
@@ -289,6 +305,18 @@ def put_off(tx: Tx, user: UserNid, tries: int, retry_ms: int) -> None:
         retry_ms,
         user,
     )
+
+
+def tries(tx: Tx, user: UserNid) -> int:
+    """How often in a row a list could not be fetched."""
+    row = tx.one("SELECT tries FROM remote_device_list WHERE user_nid = ?", user)
+    return 0 if row is None else int(row[0])
+
+
+def retry_now(tx: Tx, user: UserNid) -> None:
+    """The user's server is there again: do not wait any longer."""
+    tx.run("UPDATE remote_device_list SET retry_ms = 0 WHERE user_nid = ?", user)
+    tx.changed(topics=(STALE,))
 
 
 def drop_remote_list(tx: Tx, user: UserNid) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 from attrs import frozen
@@ -73,17 +74,26 @@ def keys_of_device(tx: Tx, user: UserNid, device_id: str) -> DeviceKeys | None:
 # --- one-time keys
 
 
-def one_time_keys(tx: Tx, device: DeviceNid) -> dict[tuple[str, str], bytes | None]:
-    """A device's one-time keys by algorithm and id; None for those that were handed out."""
+def one_time_keys(tx: Tx, device: DeviceNid) -> dict[tuple[str, str], bytes]:
+    """The one-time keys that a device has left, by algorithm and id."""
     rows = tx.run(
         "SELECT algorithm, key_id, json FROM one_time_key"
-        " WHERE device_nid = ? AND json IS NOT NULL"
-        " UNION ALL SELECT algorithm, key_id, NULL FROM one_time_key"
-        " WHERE device_nid = ? AND json IS NULL",
-        device,
+        " WHERE device_nid = ? AND json IS NOT NULL",
         device,
     )
-    return {(row[0], row[1]): None if row[2] is None else bytes(row[2]) for row in rows}
+    return {(row[0], row[1]): bytes(row[2]) for row in rows}
+
+
+def handed_out(tx: Tx, device: DeviceNid) -> set[bytes]:
+    """Digests of keys that a device does not have any more, of the newest ones at least."""
+    rows = tx.run("SELECT digest FROM one_time_key WHERE device_nid = ? AND json IS NULL", device)
+    return {bytes(row[0]) for row in rows}
+
+
+def digest(key: OneTimeKey) -> bytes:
+    """What is remembered of a key that was handed out."""
+    text = b"%b:%b %b" % (key.algorithm.encode(), key.key_id.encode(), key.json)
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def add_one_time_keys(tx: Tx, device: DeviceNid, new: Iterable[OneTimeKey]) -> None:
@@ -106,9 +116,12 @@ def take_one_time_key(tx: Tx, device: DeviceNid, algorithm: str) -> OneTimeKey |
     )
     if row is None:
         return None
-    tx.run("UPDATE one_time_key SET json = NULL WHERE key_nid = ?", row[0])
+    taken = OneTimeKey(algorithm, row[1], bytes(row[2]))
+    tx.run(
+        "UPDATE one_time_key SET json = NULL, digest = ? WHERE key_nid = ?", digest(taken), row[0]
+    )
     tx.after_commit(tx.caches.key_counts.drop, device)
-    return OneTimeKey(algorithm, row[1], bytes(row[2]))
+    return taken
 
 
 def forget_handed_out(tx: Tx, device: DeviceNid, keep: int) -> None:
@@ -192,6 +205,13 @@ def counts(tx: Tx, device: DeviceNid) -> KeyCounts:
 
 def remove_of_device(tx: Tx, device: DeviceNid) -> bool:
     """Remove all keys of a device; whether it had identity keys ([C17.15])."""
+    remove_prekeys(tx, device)
+    tx.run("DELETE FROM device_key WHERE device_nid = ?", device)
+    return tx.rows_changed > 0
+
+
+def remove_prekeys(tx: Tx, device: DeviceNid) -> None:
+    """Remove the one-time and fallback keys of a device."""
     tx.run(
         "DELETE FROM one_time_key WHERE key_nid IN (SELECT key_nid FROM one_time_key"
         " WHERE device_nid = ? AND json IS NOT NULL UNION ALL SELECT key_nid FROM one_time_key"
@@ -201,8 +221,6 @@ def remove_of_device(tx: Tx, device: DeviceNid) -> bool:
     )
     tx.run("DELETE FROM fallback_key WHERE device_nid = ?", device)
     tx.after_commit(tx.caches.key_counts.drop, device)
-    tx.run("DELETE FROM device_key WHERE device_nid = ?", device)
-    return tx.rows_changed > 0
 
 
 # --- cross-signing

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matrixbox.core.identifiers import RoomId, ServerName, UserId
-from matrixbox.store import names
+from matrixbox.store import device_lists, names
 from matrixbox.store import servers as store_servers
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import EventNid, RoomNid, UserNid
 from matrixbox.store.transaction import Tx
+
+CHANGES = "memberships"
+"""The topic that rings for every change of a membership."""
 
 
 def put(
     tx: Tx, room: RoomNid, user: UserNid, membership: Membership, event: EventNid, pos: int
 ) -> None:
     """Set a membership.  A forgotten room stays so when the user is only kept out of it."""
+    if membership is Membership.JOIN and is_account(tx, user):
+        before = get(tx, room, user)
+        if before is None or before.membership is not Membership.JOIN:
+            device_lists.joined(tx, user, room)
     tx.run(
         "INSERT INTO member (room_nid, user_nid, membership, event_nid, pos, is_local)"
         " VALUES (?, ?, ?, ?, ?, EXISTS (SELECT 1 FROM account WHERE user_nid = ?))"
@@ -29,6 +36,7 @@ def put(
         pos,
         user,
     )
+    tx.changed(topics=(CHANGES,))
     tx.after_commit(tx.caches.joined_counts.drop, room)
     tx.after_commit(tx.caches.servers.drop, room)
     tx.after_commit(tx.caches.rooms_of.drop, user)
@@ -37,6 +45,7 @@ def put(
 def remove(tx: Tx, room: RoomNid, user: UserNid) -> None:
     """Take a membership out: state resolution left none."""
     tx.run("DELETE FROM member WHERE room_nid = ? AND user_nid = ?", room, user)
+    tx.changed(topics=(CHANGES,))
     tx.after_commit(tx.caches.joined_counts.drop, room)
     tx.after_commit(tx.caches.servers.drop, room)
     tx.after_commit(tx.caches.rooms_of.drop, user)
@@ -72,6 +81,31 @@ def rooms_of(tx: Tx, user: UserNid) -> Sequence[Member]:
     if not tx.writable:
         tx.caches.rooms_of.put(user, found)
     return found
+
+
+def all_of(tx: Tx, user: UserNid) -> list[tuple[RoomNid, Membership, int]]:
+    """Every membership of a user, also in forgotten rooms, with its position."""
+    rows = tx.run("SELECT room_nid, membership, pos FROM member WHERE user_nid = ?", user)
+    return [(RoomNid(row[0]), Membership(row[1]), row[2]) for row in rows]
+
+
+def sharing(tx: Tx, user: UserNid) -> set[UserNid]:
+    """All who are in a room with a user."""
+    rows = tx.run(
+        "SELECT DISTINCT b.user_nid FROM member AS a JOIN member AS b USING (room_nid)"
+        " WHERE a.user_nid = ? AND a.membership = 1 AND b.membership = 1",
+        user,
+    )
+    return {UserNid(row[0]) for row in rows}
+
+
+def by_age(tx: Tx, room: RoomNid, pos: int) -> tuple[set[UserNid], set[UserNid]]:
+    """Who is in a room with nothing new beyond a position, and of whom there is something."""
+    old = tx.run(
+        "SELECT user_nid FROM member WHERE room_nid = ? AND membership = 1 AND pos <= ?", room, pos
+    )
+    new = tx.run("SELECT user_nid FROM member WHERE room_nid = ? AND pos > ?", room, pos)
+    return {UserNid(row[0]) for row in old}, {UserNid(row[0]) for row in new}
 
 
 def joined_rooms(tx: Tx, user: UserNid) -> list[RoomId]:

@@ -320,6 +320,8 @@ CREATE TABLE outbound_direct (
     PRIMARY KEY (server_nid, pos, nid)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX outbound_direct_by_pos ON outbound_direct (pos);
+
 CREATE TABLE outbound_edu (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
     server_nid INTEGER NOT NULL,

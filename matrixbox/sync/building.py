@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from matrixbox.core.events import membership_of
 from matrixbox.core.filters import Filter
@@ -27,7 +27,7 @@ from matrixbox.store.changes import Doorbell, Key, StreamPos, receipts_key, room
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
-from matrixbox.sync import sections
+from matrixbox.sync import encryption, sections
 from matrixbox.sync.sections import Timeline, Window
 
 Answer = dict[str, Any]
@@ -45,12 +45,9 @@ class SyncRequest:
     state_after: tuple[str, ...] = ()  # the names under which state_after is wanted
 
 
-def empty_answer(token: SyncToken) -> Answer:
-    return {
-        "next_batch": str(token),
-        "device_one_time_keys_count": {},
-        "device_unused_fallback_key_types": [],
-    }
+def empty_answer(tx: Tx, who: Session, token: SyncToken) -> Answer:
+    """What is in every answer."""
+    return {"next_batch": str(token), **encryption.key_counts(tx, who.device)}
 
 
 @define(eq=False)
@@ -135,7 +132,7 @@ class Builder:
         entries: dict[RoomNid, list[account_data.Entry]] = defaultdict(list)
         for entry in account_data.since(self.tx, who.user, self.since.pos, self.token.pos):
             entries[entry.room].append(entry)
-        answer = empty_answer(self.token)
+        answer, encrypted = self._begin()
         wanted = self.request.filter
         if self.initial and all(entry.type != push_rules.TYPE for entry in entries[GLOBAL]):
             entries[GLOBAL].append(self._default_push_rules())
@@ -155,7 +152,25 @@ class Builder:
                     groups.setdefault(group, {})[room_id] = section
         if groups:
             answer["rooms"] = groups
-        return answer, bool(shown or groups)
+        return answer, bool(shown or groups or encrypted)
+
+    def _begin(self) -> tuple[Answer, bool]:
+        """What concerns the device and its keys, and whether there is news in it."""
+        who, since = self.request.who, self.since
+        messages = encryption.delivery(
+            self.tx, who.device, since.inbox, self.token.pos, encryption.MAX_MESSAGES
+        )
+        answer = empty_answer(self.tx, who, evolve(self.token, behind=messages.behind))
+        lists = None
+        if messages.events:
+            answer["to_device"] = {"events": messages.events}
+        if not self.initial:
+            lists = encryption.device_list_changes(
+                self.tx, who.user, since.pos, self.token.pos, self.rung
+            )
+        if lists is not None:
+            answer["device_lists"] = lists
+        return answer, bool(messages.events or lists)
 
     def _default_push_rules(self) -> account_data.Entry:
         """What stands for the push rules of somebody who changed none of them ([C8.17])."""

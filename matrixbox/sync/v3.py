@@ -1,7 +1,7 @@
 """`GET /sync`: everything that changed for a user since a token.
 
-Matrix v1.19, Client-Server API, "Syncing" ([C8.01], [C8.05], [C8.30]).  Left out until their
-issues: presence, to-device messages, device lists.
+Matrix v1.19, Client-Server API, "Syncing" ([C8.01], [C8.05], [C8.22], [C8.30], T128).  Left out
+until its issue: presence.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from matrixbox.core.json import encode
 from matrixbox.errors import UnknownToken
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.tokens import SyncToken
-from matrixbox.store import accounts, members
+from matrixbox.store import accounts, members, to_device
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import Key, StreamPos, receipts_key, room_key, user_key
 from matrixbox.store.database import Store
@@ -59,8 +59,12 @@ class SyncService:
         deadline = trio.current_time() + min(request.timeout_s, MAX_TIMEOUT_S)
         since = request.since
         if since is not None and since.pos > doorbell.position:
-            since = SyncToken(doorbell.position, since.serial)  # of a lost future (T082)
+            since = evolve(since, pos=doorbell.position)  # of a lost future (T082)
             deadline = 0.0
+        if since is not None and self.store.read(
+            to_device.has_until, request.who.device, since.inbox
+        ):
+            await self.store.write(to_device.remove_until, request.who.device, since.inbox)
         while True:
             token = SyncToken(doorbell.position, self.env.typing.serial)
             keys = self._listening_keys(request.who, token.pos)
@@ -71,7 +75,7 @@ class SyncService:
                     return encode(answer)
             left_s = deadline - trio.current_time()
             if left_s <= 0:
-                return encode(empty_answer(token))
+                return encode(self.store.read(empty_answer, request.who, token))
             async with waiting(left_s) as scope:
                 await doorbell.beyond(StreamPos(token.pos), keys.all)
                 if not doorbell.has_news(StreamPos(token.pos), keys.urgent):
@@ -84,6 +88,8 @@ class SyncService:
                 deadline = 0.0
 
     def _has_news(self, since: SyncToken, keys: frozenset[Key]) -> bool:
+        if since.behind is not None:
+            return True  # to-device messages are left
         return self.store.doorbell.has_news(
             StreamPos(since.pos), keys
         ) or self.env.typing.any_changed_since(keys, since.serial)

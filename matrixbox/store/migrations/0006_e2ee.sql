@@ -5,14 +5,15 @@ CREATE TABLE device_key (
     json       BLOB NOT NULL                  -- as uploaded, with the user's own signatures
 ) STRICT;
 
--- Handed out in the order of their upload. A key that was handed out keeps its row without the key
--- for a while: a client that uploads it again, because an answer was lost, must not revive it.
+-- Handed out in the order of their upload. Of a key that was handed out a digest stays for a while:
+-- a client that uploads it again, because an answer was lost, must not revive it.
 CREATE TABLE one_time_key (
     key_nid    INTEGER PRIMARY KEY,
     device_nid INTEGER NOT NULL,
     algorithm  TEXT NOT NULL,
     key_id     TEXT NOT NULL,
-    json       BLOB                           -- NULL: handed out
+    json       BLOB,                          -- NULL: handed out
+    digest     BLOB                           -- of one that was handed out
 ) STRICT;
 
 CREATE INDEX one_time_key_left ON one_time_key (device_nid, algorithm, key_nid)
