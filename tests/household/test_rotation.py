@@ -38,7 +38,9 @@ async def remembered(store, key):
     await store.write(meta.put_text, "key_id", key.key_id)
 
 
-async def test_b3_09_after_a_change_the_file_holds_the_new_key_and_the_old_one_is_kept(path):
+async def test_b3_09_after_a_change_the_file_holds_the_new_key_and_the_old_one_is_kept(
+    path, mock_clock
+):
     old = make_key(path)
     clock = SimulatedClock()
     with a_store() as store:
