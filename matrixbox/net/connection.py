@@ -110,7 +110,7 @@ class Connection:
             data = self._http.send(head) or b""
             data += self._http.send(h11.Data(data=request.body)) or b""
             data += self._http.send(h11.EndOfMessage()) or b""
-        except h11.LocalProtocolError as error:
+        except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             raise RemoteInvalid(self._route.name, f"the request cannot be sent: {error}") from error
         view = memoryview(data)
         try:

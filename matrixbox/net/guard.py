@@ -123,6 +123,8 @@ def parse_host(text: str) -> IPAddress | str:
     system's resolver would read as an address (`127.1`, `0x7f.1`, `2130706433`; T053).
     """
     try:
+        if "%" in text:
+            raise InvalidHost("an address of one network card")
         if text.startswith("[") and text.endswith("]"):
             return IPv6Address(text[1:-1])
         if ":" in text:

@@ -112,6 +112,7 @@ class Web:
     seen: list[Seen] = Factory(list)
     connections: int = 0
     handshakes: list[str | None] = Factory(list)
+    before_sni: ssl.SSLContext = Factory(lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
     def certify(self, *names: str) -> None:
         """Have a certificate for these names; clients of an address send no SNI."""
@@ -142,10 +143,10 @@ class Web:
             sock.context = self.names[name]
             return None
 
-        first = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _any_cert().configure_cert(first)
-        first.sni_callback = choose
-        secured = trio.SSLStream(stream, first, server_side=True, https_compatible=True)
+        context = self.before_sni
+        _any_cert().configure_cert(context)
+        context.sni_callback = choose
+        secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
             await secured.do_handshake()
             await self._requests(secured, number, sni)
