@@ -14,10 +14,12 @@ from matrixbox.core.identifiers import (
     InvalidIdentifier,
     RoomAlias,
     RoomId,
+    ServerName,
     UserId,
     parse_event_id,
     parse_room_alias,
     parse_room_id,
+    parse_server_name,
     parse_user_id,
 )
 from matrixbox.core.json import Json
@@ -117,6 +119,11 @@ def event_id(value: str) -> EventId:
 def room_alias(value: str) -> RoomAlias:
     """A room alias."""
     return _identifier(parse_room_alias, value, "a room alias")
+
+
+def server_name(value: str) -> ServerName:
+    """A server name."""
+    return _identifier(parse_server_name, value, "a server name")
 
 
 # --- queries

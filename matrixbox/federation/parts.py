@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import Destinations, FederationClient
+from matrixbox.federation.joins import Joins
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
+from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.transport import Transport
 
@@ -22,4 +25,7 @@ class Federation:
     own_keys: OwnKeys
     keyring: Keyring
     remotes: RoomRemotes
+    joins: Joins
+    queries: Queries
+    backfill: Backfill
     notary: Notary

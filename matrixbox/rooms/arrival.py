@@ -8,7 +8,7 @@ stores our join upon it: after a crash the room is either joined or not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from attrs import frozen
 
@@ -64,9 +64,16 @@ def begin(tx: Tx, _env: Env, room_id: RoomId, rules: RoomRules) -> RoomNid:
     return room
 
 
-def admit(tx: Tx, env: Env, room: RoomNid, rules: RoomRules, batch: Sequence[Event]) -> None:
+def admit(
+    tx: Tx,
+    env: Env,
+    room: RoomNid,
+    rules: RoomRules,
+    batch: Sequence[Event],
+    pruned: Collection[EventId],
+) -> None:
     """Store some events of the auth chain and the state, those first that others cite."""
-    outliers.admit(tx, env, room, rules, batch)
+    outliers.admit(tx, env, room, rules, batch, pruned)
 
 
 def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:

@@ -210,6 +210,20 @@ def accept(tx: Tx, env: Env, event: Event) -> StoredEvent:
     return stored
 
 
+def take_back(tx: Tx, env: Env, event: Event) -> StoredEvent:
+    """Let in an event of ours that another server had to vouch for, into a room that we are in.
+
+    Raises as :func:`accept` does.
+    """
+    room = required_room(tx, env, event.room_id)
+    prev, auth = _cited(tx, event.prev_event_ids), _cited(tx, event.auth_event_ids)
+    candidate = Candidate(event, room, rooms.rules(tx, room), prev, auth)
+    stored = ingest.receive(tx, env, candidate)
+    if stored.room != room or stored.status & REFUSED:
+        raise Forbidden("The rules of the room do not allow that.")
+    return stored
+
+
 def _cited(tx: Tx, event_ids: Sequence[EventId]) -> list[StoredEvent]:
     found = [events.by_id(tx, event_id) for event_id in event_ids]
     known = [one for one in found if one is not None]

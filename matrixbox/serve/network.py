@@ -10,12 +10,15 @@ import trio
 
 from matrixbox.config import Settings
 from matrixbox.core.identifiers import ServerName
+from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import FederationClient, NoBackOff
+from matrixbox.federation.joins import Joins
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.network import NetworkTransport, new_transport
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.parts import Federation
+from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.transport import Transport
 from matrixbox.serve.base import Base
@@ -57,13 +60,17 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     own = OwnKeys(env.server_name, env.key, store.read(server_keys.old_keys), env.clock)
     notaries = [ServerName(name) for name in settings.outbound.key_notaries]
     keyring = Keyring(store, env.clock, client, own, notaries, offload)
+    remotes, queries = RoomRemotes(client), Queries(client)
     return Federation(
         transport=transport,
         destinations=destinations,
         client=client,
         own_keys=own,
         keyring=keyring,
-        remotes=RoomRemotes(client),
+        remotes=remotes,
+        queries=queries,
+        backfill=Backfill(store, env, remotes, keyring, queries),
+        joins=Joins(store, env, client, keyring, base.folder.path, offload),
         notary=Notary(store, env.clock, keyring, own),
     )
 
@@ -71,5 +78,6 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
 def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     """What runs for as long as the server does, by name."""
     yield "federation.keys", federation.keyring.run
+    yield "federation.joins", federation.joins.run
     if isinstance(federation.transport, NetworkTransport):
         yield "federation.connections", federation.transport.run

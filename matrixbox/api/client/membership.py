@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attrs import frozen
+
 from matrixbox.accounts.throttle import INVITES, JOINS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.client.room_state import known_room
 from matrixbox.api.routes import Auth, BodyKind, RouteTable
-from matrixbox.core.identifiers import RoomId, UserId
+from matrixbox.core.identifiers import RoomId, ServerName, UserId, server_of
 from matrixbox.core.json import Json
-from matrixbox.errors import Forbidden
+from matrixbox.errors import Forbidden, RemoteError
+from matrixbox.federation import failing
+from matrixbox.federation.joins import Wanted
 from matrixbox.rooms import directory, membership
 from matrixbox.store.nids import RoomNid
 
@@ -33,12 +37,23 @@ def _target(body: parse.Body) -> UserId:
     return parse.user_id(parse.text(body, "user_id"))
 
 
-async def _join(call: Call, room_id: RoomId) -> dict[str, Json]:
-    body = await call.json()
+MAX_VIA = 20
+
+
+@frozen
+class Place:
+    """A room, and servers that may know it."""
+
+    room_id: RoomId
+    via: tuple[ServerName, ...] = ()
+
+
+async def _join(call: Call, place: Place) -> dict[str, Json]:
+    content = _with_reason(await call.json())
     call.services.throttle.take(JOINS, call.requester.user_id)
-    room = call.services.store.read(membership.resident_room, room_id)
-    await call.services.write(membership.join, call.requester, room, _with_reason(body))
-    return {"room_id": room_id}
+    wanted = Wanted(call.requester, place.room_id, place.via, content)
+    await call.services.federation.joins.join(wanted)
+    return {"room_id": place.room_id}
 
 
 @routes.post(
@@ -46,7 +61,7 @@ async def _join(call: Call, room_id: RoomId) -> dict[str, Json]:
 )
 async def join_by_id(call: Call) -> dict[str, Json]:
     """Join a room by its id."""
-    return await _join(call, parse.room_id(call.path["room_id"]))
+    return await _join(call, Place(parse.room_id(call.path["room_id"])))
 
 
 @routes.post(
@@ -57,22 +72,32 @@ async def join_by_id(call: Call) -> dict[str, Json]:
 )
 async def join(call: Call) -> dict[str, Json]:
     """Join a room by its id or an alias."""
-    return await _join(call, _named_room(call))
+    return await _join(call, await _named_room(call))
 
 
-def _named_room(call: Call) -> RoomId:
+async def _named_room(call: Call) -> Place:
+    """The room of the path, with the servers that the client or the alias names ([C11.01])."""
     named = call.path["room_id_or_alias"]
-    if named.startswith("#"):
-        alias = parse.room_alias(named)
-        found: RoomId = call.services.store.read(directory.resolve_alias, alias)[0]
-        return found
-    return parse.room_id(named)
+    given = [*call.query.get("via", ()), *call.query.get("server_name", ())]
+    via = tuple(parse.server_name(name) for name in given[:MAX_VIA])
+    if not named.startswith("#"):
+        return Place(parse.room_id(named), via)
+    alias = parse.room_alias(named)
+    services = call.services
+    if server_of(alias) == services.env.server_name:
+        room_id, servers = services.store.read(directory.resolve_alias, alias)
+        return Place(room_id, (*via, *servers))
+    try:
+        found = await services.federation.queries.alias(alias)
+    except RemoteError as error:
+        raise failing.for_client(error) from error
+    return Place(found.room_id, (*via, server_of(alias), *found.servers))
 
 
 @routes.post("/_matrix/client/v3/knock/{room_id_or_alias}", auth=Auth.USER, body=OPTIONAL_BODY)
 async def knock(call: Call) -> dict[str, Json]:
     """Ask to be let in."""
-    room_id = _named_room(call)
+    room_id = (await _named_room(call)).room_id
     reason = _with_reason(await call.json())
     call.services.throttle.take(JOINS, call.requester.user_id)
     room = call.services.store.read(membership.resident_room, room_id)

@@ -1,0 +1,303 @@
+"""Coming into rooms that other servers have.
+
+Matrix v1.19, Server-Server API, "Joining Rooms", "Restricted rooms" ([B8.01] to [B8.13]; T030,
+T036).  Servers are asked in turn; what each says is checked, and a lie costs no more than trying
+the next one.  A room is entered by one user at a time: who comes second finds it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple, Unpack
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from matrixbox.core.events import Event, MalformedEvent
+from matrixbox.core.identifiers import RoomId, ServerName, UserId
+from matrixbox.core.json import Json
+from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules, rules_of_create
+from matrixbox.errors import (
+    Forbidden,
+    RemoteInvalid,
+    RemoteRefused,
+    RemoteTimeout,
+    RemoteUnreachable,
+    UnableToAuthoriseJoin,
+    UnableToGrantJoin,
+    Unavailable,
+)
+from matrixbox.federation import failing, join_spool, templates
+from matrixbox.federation.client import MAKE_LIMITS, FederationClient, target
+from matrixbox.federation.join_spool import Index, Spool
+from matrixbox.federation.templates import Built, Change
+from matrixbox.observe import log
+from matrixbox.rooms import arrival, handshake, membership, outside, residence, resolution
+from matrixbox.rooms.arrival import Arrived, Partial
+from matrixbox.rooms.env import Env
+from matrixbox.rooms.remote import Signed, Verifier
+from matrixbox.store.caches import Session
+from matrixbox.store.database import Store
+from matrixbox.store.nids import RoomNid
+from matrixbox.store.transaction import Tx
+from matrixbox.tasks import Offload, in_thread
+
+MAX_CANDIDATES = 10
+MAKE_S = 20.0  # for a template while there are others to ask
+SEND_AGAIN = 1  # times that a server is asked again which has our join, but whose answer was lost
+WHOLE_S = 900.0
+HEAVY_ABOVE = 500  # entries of a state that is not put in place on the event loop
+VERSIONS = tuple(ROOM_VERSIONS)
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+@frozen
+class Wanted:
+    """A room that a user wants to join, with the servers to ask and what the join is to say."""
+
+    who: Session
+    room_id: RoomId
+    via: tuple[ServerName, ...] = ()
+    content: dict[str, Json] = field(factory=dict)
+
+
+@define(eq=False)
+class _Attempt:
+    """A join under way."""
+
+    done: trio.Event = field(factory=trio.Event)
+    failure: Exception | None = None
+
+
+@define(eq=False)
+class Joins:
+    """Lets our users into rooms, wherever these are."""
+
+    store: Store
+    env: Env
+    client: FederationClient
+    verifier: Verifier
+    folder: Path | None = None
+    offload: Offload = in_thread
+    omit_members: bool = False
+    when_partial: Callable[[RoomNid], None] = field(default=lambda _: None)
+    _attempts: dict[tuple[RoomId, UserId], _Attempt] = field(factory=dict, repr=False)
+    _nursery: trio.Nursery | None = field(default=None, repr=False)
+
+    async def run(self) -> None:
+        """Own the joins: they go on when the client that asked for one has gone away."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def is_joining(self, room_id: RoomId) -> bool:
+        """Whether a join to the room is under way: its events are of use soon."""
+        return any(room == room_id for room, _ in self._attempts)
+
+    async def settled(self, room_id: RoomId, at_most_s: float) -> None:
+        """Wait until no join to the room is under way, or for so long."""
+        with trio.move_on_after(at_most_s):
+            while found := [one for (room, _), one in self._attempts.items() if room == room_id]:
+                await found[0].done.wait()
+
+    async def join(self, wanted: Wanted) -> None:
+        """Join a room, or change what one's join says.  Raises MatrixError."""
+        if await self._join_here(wanted):
+            return
+        key = (wanted.room_id, wanted.who.user_id)
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            attempt = self._attempts[key] = _Attempt()
+            if self._nursery is None:
+                await self._carry_out(wanted, attempt)
+            else:
+                self._nursery.start_soon(self._carry_out, wanted, attempt)
+        await attempt.done.wait()
+        if attempt.failure is not None:
+            raise attempt.failure
+
+    async def _carry_out(self, wanted: Wanted, attempt: _Attempt) -> None:
+        """One attempt, from waiting for those before it to telling how it ended."""
+        key = (wanted.room_id, wanted.who.user_id)
+        try:
+            with trio.move_on_after(WHOLE_S) as scope:
+                await self._wait_for_others(wanted, attempt)
+                if not await self._join_here(wanted):
+                    await self._join_elsewhere(wanted)
+            if scope.cancelled_caught:
+                attempt.failure = failing.too_slow(wanted.room_id)
+        except Exception as error:  # noqa: BLE001 raised again where it was asked for
+            attempt.failure = error
+        except trio.Cancelled:
+            attempt.failure = Unavailable("The server is being stopped.")
+            raise
+        finally:
+            del self._attempts[key]
+            attempt.done.set()
+
+    async def _wait_for_others(self, wanted: Wanted, attempt: _Attempt) -> None:
+        """Let the attempts of other users that began before this one come to their end."""
+        for (room_id, _), other in list(self._attempts.items()):
+            if other is attempt:
+                return
+            if room_id == wanted.room_id:
+                await other.done.wait()
+
+    # --- here
+
+    async def _join_here(self, wanted: Wanted) -> bool:
+        """Join a room that this server is in; False where others have to let the user in."""
+        room = self.store.read(residence.resident_room, self.env, wanted.room_id)
+        if room is None:
+            return False
+        try:
+            await self._write(membership.join, wanted.who, room, wanted.content)
+        except (UnableToAuthoriseJoin, UnableToGrantJoin) as error:
+            if not self._candidates(wanted):
+                raise Forbidden(error.text) from error
+            return False
+        return True
+
+    def _candidates(self, wanted: Wanted) -> list[ServerName]:
+        known = self.store.read(outside.servers_to_ask, self.env, wanted.room_id, wanted.who.user)
+        found = dict.fromkeys([*known[:1], *wanted.via, *known[1:]])
+        return [server for server in found if server != self.env.server_name][:MAX_CANDIDATES]
+
+    # --- elsewhere
+
+    async def _join_elsewhere(self, wanted: Wanted) -> None:
+        profile = self.store.read(membership.profile_content, wanted.who.user)
+        change = Change(wanted.room_id, wanted.who.user_id, "join", {**profile, **wanted.content})
+
+        async def attempt(server: ServerName) -> None:
+            built = await self.template(server, change)
+            await self._send(server, built, wanted.room_id)
+
+        await failing.in_turn(wanted.room_id, self._candidates(wanted), attempt)
+
+    async def template(self, server: ServerName, change: Change, within_s: float = MAKE_S) -> Built:
+        """Our event, made with a template of the server's.  Raises RemoteError."""
+        query = [] if change.membership == "leave" else [("ver", known) for known in VERSIONS]
+        uri = target("v1", f"make_{change.membership}", change.room_id, change.user_id, query=query)
+        answer = await self.client.get_json(
+            server, uri, limits=evolve(MAKE_LIMITS, total_s=within_s), ignore_backoff=True
+        )
+        return templates.build(self.env, server, change, answer)
+
+    async def _send(self, server: ServerName, built: Built, room_id: RoomId) -> None:
+        """Hand in our join and take the room; a second time where the answer was lost."""
+        event = built.event
+        for again in range(SEND_AGAIN + 1):
+            with Spool(self.folder, self.offload) as spool:
+                try:
+                    await self._fill(server, event, spool)
+                except (RemoteTimeout, RemoteUnreachable):
+                    if again == SEND_AGAIN:
+                        raise
+                    continue
+                except OSError as error:
+                    log.warning("no room for the answer to a join", reason=error.strerror)
+                    raise Unavailable("There is no space for that room.") from error
+                await self._take(server, built, room_id, spool)
+                return
+
+    async def _fill(self, server: ServerName, event: Event, spool: Spool) -> None:
+        path = (event.room_id, event.event_id)
+        query = [("omit_members", "true")] if self.omit_members else []
+        body = dict(event.json)
+        try:
+            async with self.client.stream(
+                "PUT",
+                server,
+                target("v2", "send_join", *path, query=query),
+                body,
+                limits=join_spool.LIMITS,
+                ignore_backoff=True,
+            ) as answer:
+                await spool.fill(answer)
+        except RemoteRefused as error:
+            # Servers of old know the first version only; of its answer, a pair, they all gave more.
+            if error.status not in (404, 405) or error.errcode not in (None, "M_UNRECOGNIZED"):
+                raise
+            raise RemoteInvalid(server, "it knows no join of today") from error
+
+    async def _take(self, server: ServerName, built: Built, room_id: RoomId, spool: Spool) -> None:
+        rules = built.event.rules
+        index = await join_spool.read(server, spool, rules, room_id, self.verifier)
+        rules = _confirmed(server, built, index)
+        join = await self._signed_join(server, built.event, index)
+        here = self.store.read(residence.resident_room, self.env, room_id)
+        if here is not None:
+            # We are in the room, and only its way in was closed to us: the graph goes on.
+            await self._write(handshake.take_back, join)
+            return
+        try:
+            room = await self._write(arrival.begin, room_id, rules)
+            await self._admit(room, rules, room_id, spool, index, join)
+            await self._finish(server, room, index, join)
+        except arrival.Unusable as error:
+            raise RemoteInvalid(server, f"its answer to our join is of no use: {error}") from error
+        if index.members_omitted:
+            self.when_partial(room)
+
+    async def _signed_join(self, server: ServerName, event: Event, index: Index) -> Event:
+        """Our join, with the signatures of those who vouch for it."""
+        if index.event is not None:
+            try:
+                event = templates.with_signatures_of(event, index.event, self.env.server_name)
+            except MalformedEvent as error:
+                raise RemoteInvalid(server, "it signed our join to death") from error
+        (verdict,) = await self.verifier.verify(event.rules, [event.json])
+        if verdict is not Signed.VALID:
+            raise RemoteInvalid(server, "our join is not signed by those who let us in")
+        return event
+
+    async def _admit(
+        self,
+        room: RoomNid,
+        rules: RoomRules,
+        room_id: RoomId,
+        spool: Spool,
+        index: Index,
+        join: Event,
+    ) -> None:
+        """Store the events, so many at a time that nobody has to wait."""
+        entries = index.entries
+        assert index.create is not None
+        # First the create event: from room version 12 on nothing cites it.
+        wanted = [index.create.event_id, *join.auth_event_ids, *index.state]
+        order = join_spool.in_order(entries, wanted)
+        for start in range(0, len(order), join_spool.BATCH):
+            some = [entries[event_id] for event_id in order[start : start + join_spool.BATCH]]
+            loaded, pruned = await self.offload(join_spool.load, spool, rules, room_id, some)
+            await self._write(arrival.admit, room, rules, loaded, frozenset(pruned))
+        lost = index.dropped + index.undecided
+        if lost:
+            log.info("events of a joined room left out", room=room_id, count=lost)
+
+    async def _finish(self, server: ServerName, room: RoomNid, index: Index, join: Event) -> None:
+        partial = Partial(server, tuple(index.servers)) if index.members_omitted else None
+        arrived = Arrived(join, index.state, partial)
+        heavy = len(index.state) > HEAVY_ABOVE
+        await self.store.write(arrival.finish, self.env, room, arrived, heavy=heavy)
+
+    async def _write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
+        return await resolution.write(self.store, function, self.env, *args)
+
+
+def _confirmed(server: ServerName, built: Built, index: Index) -> RoomRules:
+    """The room version that the create event names, which the template has to have named."""
+    rules = built.event.rules
+    if index.create is None:
+        raise RemoteInvalid(server, "its answer to our join has no create event")
+    found = rules_of_create(index.create.content)
+    if found is rules or (built.is_old and found is not None and found.version in ("1", "2")):
+        assert found is not None
+        return found
+    raise RemoteInvalid(server, "the create event is of another room version than the template")
