@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from attrs import evolve, frozen
 
-from matrixbox.core.events import CREATE
+from matrixbox.core.events import CREATE, Event
 from matrixbox.core.identifiers import EventId, RoomId
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.errors import Forbidden, NotFound
@@ -61,6 +61,34 @@ def send(
         known = accounts.transaction(tx, transaction.device, transaction.key)
         if known is not None:
             return events.by_nid(tx, known)
+    candidate, before, head = _built(tx, env, room, draft)
+    stored = commit.store(
+        tx,
+        env,
+        candidate,
+        Status.ACCEPTED,
+        before,
+        head,
+        None if transaction is None else (transaction.device, transaction.txn_id),
+    )
+    if transaction is not None:
+        accounts.put_transaction(tx, transaction.device, transaction.key, stored.nid)
+    distribution.distribute(tx, env, stored)
+    return stored
+
+
+def propose(tx: Tx, env: Env, room: RoomNid, draft: build.Draft) -> Event:
+    """An event of our own that the room would take now; nothing is stored.
+
+    For what another server has to sign before it comes in by :func:`receive`.  Raises as ``send``.
+    """
+    return _built(tx, env, room, draft)[0].event
+
+
+def _built(
+    tx: Tx, env: Env, room: RoomNid, draft: build.Draft
+) -> tuple[Candidate, SnapshotNid, Head]:
+    """An event at the end of the room's graph, with the state before it and that end."""
     rules = rooms.rules(tx, room)
     head = rooms.head(tx, room)
     if head is None:
@@ -84,19 +112,7 @@ def send(
     finding = judge(rules, event, around)
     if finding.status is not Status.ACCEPTED:
         raise Forbidden(finding.reason)
-    stored = commit.store(
-        tx,
-        env,
-        Candidate(event, room, rules, prev, auth),
-        finding.status,
-        before,
-        head,
-        None if transaction is None else (transaction.device, transaction.txn_id),
-    )
-    if transaction is not None:
-        accounts.put_transaction(tx, transaction.device, transaction.key, stored.nid)
-    distribution.distribute(tx, env, stored)
-    return stored
+    return Candidate(event, room, rules, prev, auth), before, head
 
 
 def begin(
@@ -114,7 +130,9 @@ def begin(
     return room
 
 
-def receive(tx: Tx, env: Env, candidate: Candidate) -> StoredEvent:
+def receive(
+    tx: Tx, env: Env, candidate: Candidate, *, refused_by_policy: bool = False
+) -> StoredEvent:
     """Let in an event whose format, signatures and hash were checked (steps 1 to 3).
 
     All that it cites is stored here.  The verdict is in the result's status; an event that is
@@ -132,6 +150,8 @@ def receive(tx: Tx, env: Env, candidate: Candidate) -> StoredEvent:
     head = rooms.head(tx, room) or Head((), snapshots.EMPTY)
     before = commit.state_before(tx, candidate)
     finding = _misplaced(tx, candidate) or _judged(tx, candidate, before, head)
+    if refused_by_policy and finding.status is Status.ACCEPTED:
+        finding = Finding(Status.SOFT_FAILED, "the policy server does not recommend it")
     stored = commit.store(tx, env, candidate, finding.status, before, head, known=known)
     with suppress(NeedsResolution):  # the receiver joins them in a transaction of its own
         join_extremities(tx, env, room)
