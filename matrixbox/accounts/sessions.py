@@ -6,6 +6,7 @@ Matrix v1.19, Client-Server API, "Legacy API", "Device management" ([C2.01] to [
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 import string
 
@@ -15,7 +16,7 @@ from matrixbox.accounts.passwords import Passwords
 from matrixbox.accounts.throttle import SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, Throttle
 from matrixbox.core.identifiers import DeviceId, UserId
 from matrixbox.errors import Forbidden, InvalidParam, NotFound, UnknownToken, UserDeactivated
-from matrixbox.store import accounts
+from matrixbox.store import accounts, keys
 from matrixbox.store.accounts import Account, AccountState, Device
 from matrixbox.store.caches import Session
 from matrixbox.store.database import Store
@@ -26,6 +27,10 @@ MAX_DEVICES = 200
 MAX_DEVICE_ID = 255
 MAX_DISPLAY_NAME = 255
 _DEVICE_ID_LETTERS = string.ascii_uppercase
+
+_HOME_IPV4 = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
+_HOME_IPV6 = ("::1/128", "fc00::/7", "fe80::/10")
+_HOME_NETWORKS = tuple(map(ipaddress.ip_network, _HOME_IPV4 + _HOME_IPV6))
 
 
 @frozen
@@ -74,6 +79,8 @@ def open_session(
 ) -> SignedIn:
     """Sign a device in; one that was signed in gets a new token for its old one ([C2.03])."""
     chosen = device_id or new_device_id()
+    if keys.is_cross_signing_key(tx, account.user, chosen):
+        raise InvalidParam("A cross-signing key of yours has that name.")  # [C17.08]
     present = accounts.device(tx, account.user, chosen)
     if present is not None:
         accounts.remove_tokens(tx, present.nid)
@@ -100,7 +107,9 @@ async def check_password(
     (there is none any more: Forbidden), LimitExceeded before anything is hashed (T093, T094).
     """
     throttle.require(SIGN_IN_ADDRESS, address)
-    throttle.take(SIGN_IN_ACCOUNT, localpart)
+    # Strangers who guess must not lock out who is at home (T093).
+    guesser = (localpart, address if is_at_home(address) else "elsewhere")
+    throttle.take(SIGN_IN_ACCOUNT, guesser)
     throttle.take(SIGN_IN_ADDRESS, address)
     account = store.read(accounts.find, localpart)
     known = None if account is None else account.password_hash
@@ -108,9 +117,18 @@ async def check_password(
         if account is not None and account.state is AccountState.DEACTIVATED:
             raise UserDeactivated("This account has been deactivated.")
         raise Forbidden("Wrong user name or password.")
-    throttle.give_back(SIGN_IN_ACCOUNT, localpart)
+    throttle.give_back(SIGN_IN_ACCOUNT, guesser)
     throttle.give_back(SIGN_IN_ADDRESS, address)
     return account
+
+
+def is_at_home(address: str) -> bool:
+    """Whether an address is of this machine or of a private network."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(parsed in network for network in _HOME_NETWORKS)
 
 
 def log_out(tx: Tx, who: Session) -> None:
