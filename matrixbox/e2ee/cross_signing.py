@@ -113,11 +113,6 @@ def _drop_unsigned(tx: Tx, who: Session, stored: Keys, new: Keys) -> None:
             keys.remove_cross_signing_key(tx, who.user, usage)
 
 
-def is_cross_signing_key(tx: Tx, user: UserNid, name: str) -> bool:
-    """Whether a name is one of the user's cross-signing keys, so that no device may take it."""
-    return any(name == shapes.key_of(key) for key in _stored(tx, user).values())
-
-
 # --- signatures
 
 

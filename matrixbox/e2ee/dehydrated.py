@@ -12,10 +12,10 @@ from attrs import evolve, frozen
 
 from matrixbox.core.identifiers import DeviceId
 from matrixbox.core.json import Json, decode_stored, encode
-from matrixbox.e2ee import cross_signing, device_keys
+from matrixbox.e2ee import device_keys
 from matrixbox.e2ee.device_keys import Upload
 from matrixbox.errors import Forbidden, InvalidParam, NotFound, TooLarge
-from matrixbox.store import accounts, dehydrated, to_device
+from matrixbox.store import accounts, dehydrated, keys, to_device
 from matrixbox.store.caches import Session
 from matrixbox.store.transaction import Tx
 
@@ -51,7 +51,7 @@ def put(tx: Tx, who: Session, new: NewDevice) -> None:
         accounts.remove_device(tx, present.device)
     if accounts.device_nid(tx, who.user, new.device_id) is not None:
         raise Forbidden("There is a device of that name.")
-    if cross_signing.is_cross_signing_key(tx, who.user, new.device_id):
+    if keys.is_cross_signing_key(tx, who.user, new.device_id):
         raise Forbidden("A cross-signing key has that name.")
     device = accounts.put_device(tx, who.user, new.device_id, new.display_name)
     dehydrated.put(tx, who.user, device, new.data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from matrixbox.e2ee.asking import KeyService
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import Destinations, FederationClient
 from matrixbox.federation.joins import Joins
@@ -29,3 +30,4 @@ class Federation:
     queries: Queries
     backfill: Backfill
     notary: Notary
+    keys: KeyService

@@ -13,7 +13,7 @@ from matrixbox.core.identifiers import DeviceId
 from matrixbox.errors import Forbidden
 from matrixbox.rooms import membership
 from matrixbox.rooms.env import Env
-from matrixbox.store import account_data, accounts, members
+from matrixbox.store import account_data, accounts, key_backup, keys, members
 from matrixbox.store.accounts import Account, AccountState
 from matrixbox.store.caches import Session
 from matrixbox.store.memberships import Membership
@@ -44,3 +44,5 @@ def close_account(tx: Tx, env: Env, account: Account) -> None:
     accounts.set_password(tx, account.user, None)
     accounts.set_state(tx, account.user, AccountState.DEACTIVATED)
     sessions.log_out_everywhere(tx, account.user)
+    keys.forget_user(tx, account.user)
+    key_backup.forget_user(tx, account.user)

@@ -10,9 +10,14 @@ import trio
 
 from matrixbox.config import Settings
 from matrixbox.core.identifiers import ServerName
+from matrixbox.e2ee.asking import KeyService
+from matrixbox.e2ee.device_lists import Announcer
+from matrixbox.e2ee.one_time_keys import ClaimRates
+from matrixbox.e2ee.remote_lists import RemoteLists
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import FederationClient, NoBackOff
 from matrixbox.federation.joins import Joins
+from matrixbox.federation.key_remotes import KeyRemotes
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.network import NetworkTransport, new_transport
 from matrixbox.federation.notary import Notary
@@ -61,6 +66,8 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     notaries = [ServerName(name) for name in settings.outbound.key_notaries]
     keyring = Keyring(store, env.clock, client, own, notaries, offload)
     remotes, queries = RoomRemotes(client), Queries(client)
+    asked = KeyRemotes(client)
+    lists = RemoteLists(store, asked, env.clock)
     return Federation(
         transport=transport,
         destinations=destinations,
@@ -72,6 +79,7 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
         backfill=Backfill(store, env, remotes, keyring, queries),
         joins=Joins(store, env, client, keyring, base.folder.path, offload),
         notary=Notary(store, env.clock, keyring, own),
+        keys=KeyService(store, env.server_name, asked, lists, ClaimRates(env.clock)),
     )
 
 
@@ -79,5 +87,8 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     """What runs for as long as the server does, by name."""
     yield "federation.keys", federation.keyring.run
     yield "federation.joins", federation.joins.run
+    yield "e2ee.lists", federation.keys.lists.run
+    announcer = Announcer(federation.keys.store, federation.keys.own)
+    yield "e2ee.announcements", announcer.run
     if isinstance(federation.transport, NetworkTransport):
         yield "federation.connections", federation.transport.run

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from attrs import frozen
 
 from matrixbox.core.identifiers import DeviceId
+from matrixbox.core.json import decode_stored
 from matrixbox.store.caches import KeyCounts
 from matrixbox.store.nids import DeviceNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -230,6 +231,16 @@ def cross_signing_keys(tx: Tx, user: UserNid) -> dict[str, bytes]:
     """The public cross-signing keys of a user, by their usage."""
     rows = tx.run("SELECT usage, json FROM cross_signing_key WHERE user_nid = ?", user)
     return {usage: bytes(json) for usage, json in rows}
+
+
+def is_cross_signing_key(tx: Tx, user: UserNid, name: str) -> bool:
+    """Whether a name is one of the user's cross-signing keys, so that no device may take it."""
+    for json in cross_signing_keys(tx, user).values():
+        value = decode_stored(json)
+        assert isinstance(value, dict)
+        if f"ed25519:{name}" in value["keys"]:
+            return True
+    return False
 
 
 def put_cross_signing_key(tx: Tx, user: UserNid, usage: str, json: bytes) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from matrixbox.api.client import (
     account,
     account_data,
+    dehydrated,
     devices,
     directory,
     filters,
+    key_backup,
+    keys,
     membership,
     messages,
     profiles,
@@ -21,6 +24,7 @@ from matrixbox.api.client import (
     session,
     shared_secret,
     sync,
+    to_device,
     typing,
 )
 from matrixbox.api.pages import fallback
@@ -29,10 +33,13 @@ from matrixbox.api.routes import RouteTable
 MODULES = (
     account,
     account_data,
+    dehydrated,
     devices,
     directory,
     fallback,
     filters,
+    key_backup,
+    keys,
     membership,
     messages,
     profiles,
@@ -46,6 +53,7 @@ MODULES = (
     session,
     shared_secret,
     sync,
+    to_device,
     typing,
 )
 

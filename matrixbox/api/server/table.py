@@ -5,6 +5,7 @@ from __future__ import annotations
 from matrixbox.api.routes import RouteTable
 from matrixbox.api.server import (
     backfill,
+    devices,
     directory,
     events,
     keys,
@@ -19,6 +20,7 @@ from matrixbox.api.server import (
 
 MODULES = (
     backfill,
+    devices,
     directory,
     events,
     keys,
