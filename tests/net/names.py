@@ -97,10 +97,8 @@ class NameServer:
 @asynccontextmanager
 async def name_server() -> AsyncIterator[NameServer]:
     """Run one, by UDP and TCP on one port."""
-    udp = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
-    await udp.bind(("127.0.0.1", 0))
-    port = udp.getsockname()[1]
-    server = NameServer(port)
+    udp, listener = await _sockets()
+    server = NameServer(udp.getsockname()[1])
 
     async def by_udp() -> None:
         while True:
@@ -120,13 +118,22 @@ async def name_server() -> AsyncIterator[NameServer]:
     with udp:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(by_udp)
-            await nursery.start(_serve, by_tcp, port)
+            nursery.start_soon(trio.serve_listeners, by_tcp, [listener])
             yield server
             nursery.cancel_scope.cancel()
 
 
-async def _serve(handler, port, task_status):
-    await trio.serve_tcp(handler, port, host="127.0.0.1", task_status=task_status)
+async def _sockets() -> tuple[trio.socket.SocketType, trio.SocketListener]:
+    """For UDP and TCP, on one port that nobody else has."""
+    while True:
+        udp = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
+        await udp.bind(("127.0.0.1", 0))
+        try:
+            (listener,) = await trio.open_tcp_listeners(udp.getsockname()[1], host="127.0.0.1")
+        except OSError:
+            udp.close()
+        else:
+            return udp, listener
 
 
 class System:

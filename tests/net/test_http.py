@@ -437,19 +437,22 @@ async def test_t155_a_slow_destination_has_only_so_many_slots():
         it.site("slow.test")
         it.site("good.test")
         it.web.on("slow.test", None, silence)
+
+        def slow() -> int:
+            return sum(seen.host == "slow.test" for seen in it.web.seen)
+
         async with trio.open_nursery() as nursery:
-
-            async def ask() -> None:
-                with pytest.raises(RemoteTimeout):
-                    await it.client.exchange(route("slow.test"), GET, Limits(1, 1, 100))
-
             for _ in range(40):
-                nursery.start_soon(ask)
-            await trio.sleep(0.3)
-            before = trio.current_time()
-            await it.client.exchange(route("good.test"), GET, QUICK)
-            assert trio.current_time() - before < 0.5
-        assert sum(seen.host == "slow.test" for seen in it.web.seen) == http.AT_ONCE_PER_ROUTE
+                nursery.start_soon(it.client.exchange, route("slow.test"), GET, Limits())
+            while slow() < http.AT_ONCE_PER_ROUTE:
+                await trio.sleep(0.01)
+            with trio.fail_after(5):
+                await it.client.exchange(route("good.test"), GET, Limits())
+            assert slow() == http.AT_ONCE_PER_ROUTE
+            with pytest.raises(RemoteTimeout) as caught:
+                await it.client.exchange(route("slow.test"), GET, Limits(total_s=0.2))
+            assert "earlier requests" in caught.value.text
+            nursery.cancel_scope.cancel()
         assert {key[0] for key in it.client._pools} == {"good.test"}
 
 
