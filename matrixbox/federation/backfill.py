@@ -19,6 +19,7 @@ from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId, RoomId, ServerName
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.errors import RemoteError
+from matrixbox.federation.queries import Queries
 from matrixbox.observe import log
 from matrixbox.rooms import history, outliers, receipt, resolution, servers
 from matrixbox.rooms.env import Env
@@ -26,8 +27,9 @@ from matrixbox.rooms.history import Found, Gap
 from matrixbox.rooms.receipt import Checked, Undecided
 from matrixbox.rooms.remote import Pdu, RoomRemote, Verifier
 from matrixbox.rooms.resolution import RoomTooCostly
+from matrixbox.rooms.serving import ServerReader
 from matrixbox.rooms.tokens import Place
-from matrixbox.store import names, rooms
+from matrixbox.store import events, names, rooms
 from matrixbox.store.database import Store
 from matrixbox.store.nids import EventNid, RoomNid
 from matrixbox.store.transaction import Tx
@@ -68,6 +70,7 @@ class Backfill:
     env: Env
     remote: RoomRemote
     verifier: Verifier
+    queries: Queries
     _locks: dict[RoomNid, trio.Lock] = field(factory=dict)
     _failed_until: dict[EventNid, float] = field(factory=dict)
     _good: dict[RoomNid, ServerName] = field(factory=dict)
@@ -81,12 +84,29 @@ class Backfill:
             gap = self._next(room, older, newer, back=back)
             return gap is not None and await self._fill(gap)
 
-    def is_open(self, room: RoomNid, older: Place, newer: Place) -> bool:
-        """Whether there is a gap that is worth trying."""
-        return self._next(room, older, newer, back=True) is not None
+    async def bring_nearer(self, gap: Gap, ts: int, known: int | None, *, back: bool) -> bool:
+        """Place the event nearest to a time that others know of behind a gap ([B11.05]).
 
-    async def bring(self, gap: Gap, server: ServerName, event_id: EventId) -> bool:
-        """Place one event that a server named, far before the anchor of a gap ([B11.05])."""
+        ``known`` is the time of the nearest one here.  Whether a nearer one was placed.
+        """
+        room_id = self.store.read(names.room_id, gap.room)
+        for server in self._candidates(gap):
+            try:
+                with trio.fail_after(SERVER_S):
+                    found = await self.queries.nearest(server, room_id, ts, back=back)
+            except (RemoteError, trio.TooSlowError) as error:
+                log.info("no event near a time", server=server, room_id=room_id, reason=str(error))
+                continue
+            if found is None:
+                continue
+            if known is not None and abs(found.origin_server_ts - ts) >= abs(known - ts):
+                return False
+            if await self._bring(gap, server, found.event_id):
+                return True
+        return False
+
+    async def _bring(self, gap: Gap, server: ServerName, event_id: EventId) -> bool:
+        """Place one event that a server named, far before the anchor of a gap."""
         async with self._one_at_a_time(gap.room):
             asked = self._asked(gap.room, server)
             if self.store.read(history.in_graph, event_id) is not None:
@@ -118,7 +138,7 @@ class Backfill:
 
     def _next(self, room: RoomNid, older: Place, newer: Place, *, back: bool) -> Gap | None:
         now = trio.current_time()
-        found = self.store.read(history.gaps, room, older, newer)
+        found = self.store.read(_useful, self.env.server_name, room, older, newer)
         for gap in found if back else reversed(found):
             if self._failed_until.get(gap.anchor, 0.0) <= now:
                 return gap
@@ -225,14 +245,14 @@ class Backfill:
         inside = {checked.event.event_id: checked for checked in ordered}
         missing = self.store.read(history.not_stored, wanted - inside.keys())
         fetched: list[Pdu] = []
-        while missing and len(fetched) < MAX_AUTH:
+        tried: set[EventId] = set(inside)
+        while missing and len(tried) - len(inside) < MAX_AUTH:
+            tried.update(missing)
             pdus = await self._singles(asked, missing[:MAX_AUTH])
-            if not pdus:
-                break
             fetched += pdus
             seen = await self._checked(asked, pdus)
             deeper = {one for checked in seen.values() for one in checked.event.auth_event_ids}
-            missing = self.store.read(history.not_stored, deeper - inside.keys())
+            missing = self.store.read(history.not_stored, deeper - tried)
         if fetched:
             await self._admit(asked, fetched)
 
@@ -265,13 +285,22 @@ class Backfill:
                 raise _Useless("signatures of a state cannot be checked now")
             if not isinstance(one, Checked) and one.event_id is not None:
                 bad.add(one.event_id)
-        events = {event_id: one.event for event_id, one in good.items()}
+        found = {event_id: one.event for event_id, one in good.items()}
         pruned = frozenset(event_id for event_id, one in good.items() if one.pruned)
-        ordered = history.in_order(events, history.by_auth)
+        ordered = history.in_order(found, history.by_auth)
         for start in range(0, len(ordered), ADMITTED_AT_ONCE):
             batch = ordered[start : start + ADMITTED_AT_ONCE]
             await self.store.write(_admit, self.env, asked, batch, pruned)
         return bad - good.keys()
+
+
+def _useful(tx: Tx, own: ServerName, room: RoomNid, older: Place, newer: Place) -> list[Gap]:
+    """The gaps behind which there may be something that users of ours may see."""
+    found = history.gaps(tx, room, older, newer)
+    if not found:
+        return []
+    reader = ServerReader(tx, room, own)
+    return [gap for gap in found if reader.may_see_before(events.by_nid(tx, gap.anchor))]
 
 
 def _admit(

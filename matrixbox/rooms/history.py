@@ -21,7 +21,7 @@ from matrixbox.rooms.commit import relate
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY
 from matrixbox.rooms.state import SnapshotState, after, resolved
-from matrixbox.rooms.timeline import BEGINNING
+from matrixbox.rooms.timeline import BEGINNING, Looker, place_of_time
 from matrixbox.rooms.tokens import Place
 from matrixbox.store import events, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
@@ -70,6 +70,18 @@ def gaps(tx: Tx, room: RoomNid, older: Place, newer: Place) -> list[Gap]:
             sender = server_of(stored.event.sender)
             found.append(Gap(room, nid, place, tuple(event_ids[:MAX_ASKED]), sender))
     return sorted(found, key=lambda gap: gap.place, reverse=True)
+
+
+def gap_at(looker: Looker, ts: int) -> Gap | None:
+    """The gap that hides what was sent around a time, if there is one."""
+    tx, room = looker.tx, looker.room
+    place = place_of_time(looker, ts)
+    nid = events.first_at(tx, room, (place.pos, place.sub))
+    if nid is None:
+        return None
+    there = place_of(events.by_nid(tx, nid))
+    found = gaps(tx, room, Place.before(there.pos, there.sub), there)
+    return found[0] if found else None
 
 
 def place_of(stored: StoredEvent) -> Place:

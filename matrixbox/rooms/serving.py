@@ -82,6 +82,18 @@ class ServerReader:
             memberships |= {membership_of(member) or "leave"}
         return may_see(*settings, (Standing.at(membership) for membership in memberships))
 
+    def may_see_before(self, stored: StoredEvent) -> bool:
+        """Whether a user of the server may see what was sent just before an event."""
+        if stored.snapshot is None:
+            return False
+        before = SnapshotNid(stored.snapshot)
+        setting = self._visibility(before)
+        if setting is HistoryVisibility.WORLD_READABLE:
+            return True
+        if setting is HistoryVisibility.SHARED:
+            return self.is_in_room or self._came_after(stored)
+        return may_see(setting, setting, map(Standing.at, self._memberships(before)))
+
     def shown(self, stored: StoredEvent) -> Event | None:
         """An event as the server may get it; None for one that it may not know of."""
         if self.may_see(stored):

@@ -23,6 +23,7 @@ from matrixbox.store.transaction import Tx
 Wanted = Callable[[StoredEvent], bool]
 
 BEGINNING = Place(0, -(2**53))
+END = Place(2**62, 0)
 NO_EVENT = "There is no such event, or you may not see it."
 MAX_SCANNED = 2_000  # events looked at for one page (T013)
 _BATCH = 100
@@ -42,10 +43,18 @@ class Looker(Protocol):
 
 @frozen
 class Page:
-    """Events in the order of travel; ``end`` is None where there is no more."""
+    """Events in the order of travel; ``end`` is None where there is no more.
+
+    Of a page of the timeline, all between the start and ``reached`` has been looked at.
+    """
 
     events: tuple[StoredEvent, ...]
     end: Place | None
+    reached: Place = BEGINNING
+
+    def after_last(self, *, back: bool) -> Place:
+        """Where to go on from the last event, which there must be."""
+        return _beyond(self.events[-1], back=back)
 
 
 def page(
@@ -61,8 +70,9 @@ def page(
         if reader.may_see(stored) and wanted(stored):
             chosen.append(stored)
         if len(chosen) >= limit or scanned >= MAX_SCANNED:
-            return Page(tuple(chosen), _beyond(stored, back=back))
-    return Page(tuple(chosen), None)
+            end = _beyond(stored, back=back)
+            return Page(tuple(chosen), end, end)
+    return Page(tuple(chosen), None, until or (BEGINNING if back else END))
 
 
 def _beyond(stored: StoredEvent, *, back: bool) -> Place:
@@ -85,7 +95,7 @@ def _backwards(reader: Looker, start: Place, until: Place | None) -> Iterator[St
 
 
 def _forwards(reader: Looker, start: Place, until: Place | None) -> Iterator[StoredEvent]:
-    limit = until or Place(2**62, 0)
+    limit = until or END
     while True:
         found = events.after(
             reader.tx, reader.room, (start.pos, start.sub), (limit.pos, limit.sub), _BATCH
@@ -115,6 +125,13 @@ class Context:
     after: tuple[StoredEvent, ...]
     start: Place
     end: Place
+    reached: tuple[Place, Place]  # the oldest and the newest place looked at
+
+    @property
+    def here(self) -> Place:
+        """Where the event stands."""
+        assert self.event.pos is not None
+        return Place(self.event.pos, self.event.sub)
 
 
 def context(reader: Reader, event_id: EventId, limit: int, wanted: Wanted) -> Context:
@@ -124,26 +141,31 @@ def context(reader: Reader, event_id: EventId, limit: int, wanted: Wanted) -> Co
     here = Place(centre.pos, centre.sub)
     ahead = Place.before(centre.pos, centre.sub)
     older = (
-        page(reader, ahead, None, limit // 2, wanted, back=True) if limit > 1 else Page((), ahead)
+        page(reader, ahead, None, limit // 2, wanted, back=True)
+        if limit > 1
+        else Page((), ahead, here)
     )
     newer_limit = limit - limit // 2
-    newer = page(reader, here, None, newer_limit, wanted, back=False) if limit else Page((), here)
+    newer = (
+        page(reader, here, None, newer_limit, wanted, back=False) if limit else Page((), here, here)
+    )
     return Context(
         centre,
         older.events,
         newer.events,
         start=older.end or (_beyond(older.events[-1], back=True) if older.events else ahead),
         end=newer.end or (_beyond(newer.events[-1], back=False) if newer.events else here),
+        reached=(older.reached, newer.reached),
     )
 
 
-def nearest(reader: Looker, ts: int, *, back: bool) -> StoredEvent:
-    """The visible event nearest to a time in one direction ([C9.08]); raises NotFound.
+def nearest(reader: Looker, ts: int, *, back: bool) -> StoredEvent | None:
+    """The visible event nearest to a time in one direction ([C9.08]); None for none.
 
     The order of the timeline mostly is that of time, so the place is found by bisection and
     searched from there.
     """
-    start = _place_of(reader, ts)
+    start = place_of_time(reader, ts)
     if not back:
         start = Place.before(start.pos, start.sub)
     found = (_backwards if back else _forwards)(reader, start, None)
@@ -153,10 +175,10 @@ def nearest(reader: Looker, ts: int, *, back: bool) -> StoredEvent:
             return stored
         if scanned >= MAX_SCANNED:
             break
-    raise NotFound("No event was found there.")
+    return None
 
 
-def _place_of(reader: Looker, ts: int) -> Place:
+def place_of_time(reader: Looker, ts: int) -> Place:
     """Where an event sent at a time would stand, if all stood where their times are."""
 
     def is_later(place: Place) -> bool:
@@ -180,6 +202,11 @@ def _place_of(reader: Looker, ts: int) -> Place:
         else:
             low = middle + 1
     return Place(pos, low)
+
+
+def was_inside(reader: Reader) -> bool:
+    """Whether the user is or was in the room, so that more of its history may be for them."""
+    return reader.joined or reader.parting() is not None
 
 
 def require_reader(reader: Reader) -> None:

@@ -5,25 +5,35 @@ Matrix v1.19, Client-Server API, "Getting events for a room", "Event context" ([
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import trio
 
 from matrixbox.api import parse
-from matrixbox.api.answers import JSON_HEADERS, Response
+from matrixbox.api.answers import JSON_HEADERS, Response, json_response
 from matrixbox.api.call import Call
 from matrixbox.api.client.room_state import ROOM, known_room
 from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.filters import EventFilter, InvalidFilter, parse_event_filter
 from matrixbox.core.json import CLIENT, JsonError, decode, encode
 from matrixbox.errors import Forbidden, InvalidParam, MissingParam, NotFound
-from matrixbox.rooms import state_reading, timeline
+from matrixbox.federation.backfill import MAX_ROUNDS, TOTAL_S
+from matrixbox.rooms import history, state_reading, timeline
 from matrixbox.rooms.formatting import Formatter
+from matrixbox.rooms.history import Gap
 from matrixbox.rooms.reading import Reader, ignored_users
+from matrixbox.rooms.timeline import Context, Page
 from matrixbox.rooms.tokens import Place
+from matrixbox.store import rooms
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
 routes = RouteTable()
+
+Span: TypeAlias = "tuple[Place, Place]"  # the older and the newer end of what is looked at
 
 MAX_PAGE = 1000
 
@@ -60,7 +70,7 @@ def _wanted(wanted: EventFilter, stored: StoredEvent) -> bool:
 
 @routes.get(f"{ROOM}/messages", auth=Auth.USER, guest_ok=True, mount=Mount.ASGI)
 async def messages(call: Call) -> Response:
-    """A page of history."""
+    """A page of history; what is missing of it here is fetched from other servers."""
     room = known_room(call)
     wanted = event_filter(call)
     back = parse.query_choice(call.param("dir"), "dir", ("b", "f"))
@@ -69,35 +79,67 @@ async def messages(call: Call) -> Response:
     limit = parse.query_integer(call.param("limit"), "limit", 10, 1, MAX_PAGE)
     limit = min(limit, wanted.limit or MAX_PAGE)
     start, until = call.param("from"), call.param("to")
+    if start:
+        place = Place.parse(start)
+    elif back == "b":
+        place = Place(call.services.store.doorbell.position, 0)
+    else:
+        place = timeline.BEGINNING
+    border = Place.parse(until) if until else None
+
+    def look(reader: Reader) -> Page:
+        timeline.require_reader(reader)
+        choose = partial(_wanted, wanted)
+        return timeline.page(reader, place, border, limit, choose, back=back == "b")
+
+    def span(reader: Reader) -> Span:
+        reached = look(reader).reached
+        return (reached, place) if back == "b" else (place, reached)
+
+    more = await _extend(call, room, span, back=back == "b")
 
     def read(tx: Tx) -> bytes:
         reader = reader_of(tx, call, room)
-        timeline.require_reader(reader)
-        if start:
-            place = Place.parse(start)
-        elif back == "b":
-            place = Place(call.services.store.doorbell.position, 0)
-        else:
-            place = timeline.BEGINNING
-        page = timeline.page(
-            reader,
-            place,
-            Place.parse(until) if until else None,
-            limit,
-            lambda stored: _wanted(wanted, stored),
-            back=back == "b",
-        )
+        page = look(reader)
+        end = page.end
+        if end is None and more and page.events:
+            # Nobody had the rest just now; who asks again from here gives them another chance.
+            end = page.after_last(back=back == "b")
         answer: dict[str, Any] = {
             "start": start or str(place),
             "chunk": Formatter(reader, bundled=True).all(page.events),
         }
-        if page.end is not None:
-            answer["end"] = str(page.end)
+        if end is not None:
+            answer["end"] = str(end)
         if wanted.lazy_load_members:
             answer["state"] = state_reading.senders(reader, page.events)
         return encode(answer)
 
     return Response(body=call.services.store.read(read), headers=JSON_HEADERS)
+
+
+async def _extend(call: Call, room: RoomNid, span: Callable[[Reader], Span], *, back: bool) -> bool:
+    """Fill gaps in what a request looks at, as far as that succeeds within its time ([C9.04]).
+
+    Whether something is still missing.
+    """
+    store, backfill = call.services.store, call.services.federation.backfill
+
+    def looked_at(tx: Tx) -> Span | None:
+        reader = reader_of(tx, call, room)
+        return span(reader) if rooms.gaps(tx, room) and timeline.was_inside(reader) else None
+
+    seen: Span | None = store.read(looked_at)
+    with trio.move_on_after(TOTAL_S):
+        for _ in range(MAX_ROUNDS):
+            if seen is None or not await backfill.extend(room, *seen, back=back):
+                break
+            seen = store.read(looked_at)
+    return seen is not None and store.read(partial(_is_open, room, seen))
+
+
+def _is_open(room: RoomNid, seen: Span, tx: Tx) -> bool:
+    return bool(history.gaps(tx, room, *seen))
 
 
 @routes.get(f"{ROOM}/event/{{event_id}}", auth=Auth.USER, guest_ok=True)
@@ -121,9 +163,23 @@ async def context(call: Call) -> Response:
     wanted = event_filter(call)
     limit = parse.query_integer(call.param("limit"), "limit", 10, 0, 100)
 
+    def look(reader: Reader) -> Context:
+        return timeline.context(reader, event_id, limit, partial(_wanted, wanted))
+
+    def before(reader: Reader) -> Span:
+        found = look(reader)
+        return found.reached[0], found.here
+
+    def after(reader: Reader) -> Span:
+        found = look(reader)
+        return found.here, found.reached[1]
+
+    await _extend(call, room, before, back=True)
+    await _extend(call, room, after, back=False)
+
     def read(tx: Tx) -> bytes:
         reader = reader_of(tx, call, room)
-        found = timeline.context(reader, event_id, limit, lambda stored: _wanted(wanted, stored))
+        found = look(reader)
         formatter = Formatter(reader, bundled=True)
         last = found.after[-1] if found.after else found.event
         shown = (*found.before, found.event, *found.after)
@@ -150,11 +206,31 @@ async def timestamp_to_event(call: Call) -> Response:
     if direction is None or call.param("ts") is None:
         raise MissingParam("`ts` or `dir` is missing.")
     ts = parse.query_integer(call.param("ts"), "ts", 0, 0, 2**53)
+    back = direction == "b"
 
-    def read(tx: Tx) -> bytes:
+    def read(tx: Tx) -> tuple[StoredEvent | None, Gap | None]:
         reader = reader_of(tx, call, room)
         timeline.require_reader(reader)
-        found = timeline.nearest(reader, ts, back=direction == "b").event
-        return encode({"event_id": found.event_id, "origin_server_ts": found.origin_server_ts})
+        gap = history.gap_at(reader, ts) if timeline.was_inside(reader) else None
+        return timeline.nearest(reader, ts, back=back), gap
 
-    return Response(body=call.services.store.read(read), headers=JSON_HEADERS)
+    store = call.services.store
+    found, gap = store.read(read)
+    if gap is not None and await _bring_nearer(call, gap, found, ts, back=back):
+        found, _ = store.read(read)
+    if found is None:
+        raise NotFound("No event was found there.")
+    return json_response(
+        {"event_id": found.event.event_id, "origin_server_ts": found.event.origin_server_ts}
+    )
+
+
+async def _bring_nearer(
+    call: Call, gap: Gap, found: StoredEvent | None, ts: int, *, back: bool
+) -> bool:
+    """Ask others for an event nearer to a time than what we found, and place it here ([B11.05])."""
+    backfill = call.services.federation.backfill
+    known = None if found is None else found.event.origin_server_ts
+    with trio.move_on_after(TOTAL_S):
+        return bool(await backfill.bring_nearer(gap, ts, known, back=back))
+    return False

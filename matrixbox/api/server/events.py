@@ -72,5 +72,8 @@ async def timestamp_to_event(call: Call) -> dict[str, Json]:
 
 def _nearest(tx: Tx, origin: ServerName, room_id: RoomId, ts: int, back: bool) -> dict[str, Json]:
     room = common.shared_room(tx, room_id, origin)
-    found = timeline.nearest(ServerReader(tx, room, origin), ts, back=back).event
-    return {"event_id": found.event_id, "origin_server_ts": found.origin_server_ts}
+    found = timeline.nearest(ServerReader(tx, room, origin), ts, back=back)
+    if found is None:
+        raise NotFound("No event was found there.")
+    event = found.event
+    return {"event_id": event.event_id, "origin_server_ts": event.origin_server_ts}
