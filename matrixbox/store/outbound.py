@@ -188,23 +188,27 @@ def newest_in(
     return QueuedEvent(rows[0][0], EventNid(rows[0][1])) if rows else None
 
 
-def direct(tx: Tx, server: ServerNid, until: int, limit: int) -> list[QueuedEvent]:
-    """The first events for a destination that was not in their room."""
+def direct(tx: Tx, server: ServerNid, after: int, until: int, limit: int) -> list[QueuedEvent]:
+    """The first events for a destination that was not in their room, at positions in
+    (after, until]."""
     rows = tx.run(
-        "SELECT pos, nid FROM outbound_direct WHERE server_nid = ? AND pos <= ?"
+        "SELECT pos, nid FROM outbound_direct WHERE server_nid = ? AND pos > ? AND pos <= ?"
         " ORDER BY pos, nid LIMIT ?",
         server,
+        after,
         until,
         limit,
     )
     return [QueuedEvent(pos, EventNid(nid)) for pos, nid in rows]
 
 
-def edus(tx: Tx, server: ServerNid, limit: int) -> list[QueuedEdu]:
-    """The first EDUs that a destination is owed."""
+def edus(tx: Tx, server: ServerNid, after: int, limit: int) -> list[QueuedEdu]:
+    """The first EDUs that a destination is owed, beyond a number."""
     rows = tx.run(
-        "SELECT seq, type, json FROM outbound_edu WHERE server_nid = ? ORDER BY seq LIMIT ?",
+        "SELECT seq, type, json FROM outbound_edu WHERE server_nid = ? AND seq > ?"
+        " ORDER BY seq LIMIT ?",
         server,
+        after,
         limit,
     )
     return [QueuedEdu(seq, kind, bytes(content)) for seq, kind, content in rows]
@@ -299,6 +303,12 @@ def owed(tx: Tx) -> list[ServerName]:
     return [ServerName(row[0]) for row in rows]
 
 
+def last_edu(tx: Tx) -> int:
+    """The highest number of an EDU."""
+    row = tx.one("SELECT MAX(seq) FROM outbound_edu")
+    return 0 if row is None or row[0] is None else int(row[0])
+
+
 # --- done
 
 
@@ -309,7 +319,6 @@ class Taken:
     server: ServerName
     cursor: int
     edus: tuple[int, ...] = ()
-    direct: tuple[QueuedEvent, ...] = ()
     quick_ms: int = 0
 
 
@@ -325,9 +334,8 @@ def take(tx: Tx, found: Sequence[Taken]) -> None:
             server,
         )
         tx.many("DELETE FROM outbound_edu WHERE seq = ?", [(seq,) for seq in taken.edus])
-        tx.many(
-            "DELETE FROM outbound_direct WHERE server_nid = ? AND pos = ? AND nid = ?",
-            [(server, event.pos, event.nid) for event in taken.direct],
+        tx.run(
+            "DELETE FROM outbound_direct WHERE server_nid = ? AND pos <= ?", server, taken.cursor
         )
         tx.run(
             "DELETE FROM room_server_past WHERE server_nid = ? AND until <= ?",
@@ -373,20 +381,18 @@ def troubles(tx: Tx) -> list[Trouble]:
 
 
 def put_troubles(tx: Tx, found: Sequence[Trouble]) -> None:
-    """Record how destinations stand."""
-    for trouble in found:
-        tx.run(
-            "UPDATE server SET failures = ?, kind = ?, retry_ms = ? WHERE server_nid = ?",
-            trouble.failures,
-            int(trouble.kind),
-            trouble.retry_ms,
-            names.add_server(tx, trouble.server),
-        )
+    """Record how destinations stand.  Of servers that are in no room of ours nothing is kept: their
+    names may be anybody's invention."""
+    tx.many(
+        "UPDATE server SET failures = ?, kind = ?, retry_ms = ? WHERE name = ?",
+        [
+            (trouble.failures, int(trouble.kind), trouble.retry_ms, trouble.server)
+            for trouble in found
+        ],
+    )
 
 
 def quick_since(tx: Tx, since_ms: int) -> list[ServerName]:
     """The destinations that took something within little time, not longer ago than that."""
-    return [
-        ServerName(row[0])
-        for row in tx.run("SELECT name FROM server WHERE quick_ms >= ?", since_ms)
-    ]
+    rows = tx.run("SELECT name FROM server WHERE quick_ms >= ?", since_ms)
+    return [ServerName(row[0]) for row in rows]

@@ -6,7 +6,8 @@ from enum import IntEnum
 
 from attrs import frozen
 
-from matrixbox.store.nids import RoomNid, UserNid
+from matrixbox.core.identifiers import ServerName
+from matrixbox.store.nids import RoomNid, ServerNid, UserNid
 from matrixbox.store.transaction import Tx
 
 
@@ -70,6 +71,43 @@ def since(tx: Tx, room: RoomNid, after: int, until: int) -> list[Receipt]:
         until,
     )
     return [_receipt(row) for row in rows]
+
+
+def public_of_locals(tx: Tx, room: RoomNid, after: int, until: int) -> list[Receipt]:
+    """What users of ours in a room tell everybody to have read, at positions in (after, until]."""
+    rows = tx.run(
+        "SELECT user_nid, kind, thread, event_id, event_pos, event_sub, ts, r.pos"
+        " FROM member AS m CROSS JOIN receipt AS r USING (room_nid, user_nid)"
+        " WHERE m.room_nid = ? AND m.is_local = 1 AND m.membership = 1"
+        " AND r.kind = 1 AND r.pos > ? AND r.pos <= ? ORDER BY r.pos",
+        room,
+        after,
+        until,
+    )
+    return [_receipt(row) for row in rows]
+
+
+def rooms_owed(tx: Tx, server: ServerNid, after: int) -> list[RoomNid]:
+    """The rooms of a server in which users of ours told everybody of reading beyond a position."""
+    rows = tx.run(
+        "SELECT room_nid FROM room_server AS s WHERE server_nid = ?1 AND EXISTS"
+        " (SELECT 1 FROM member AS m CROSS JOIN receipt AS r USING (room_nid, user_nid)"
+        "  WHERE m.room_nid = s.room_nid AND m.is_local = 1 AND m.membership = 1"
+        "  AND r.kind = 1 AND r.pos > ?2 AND r.pos >= s.since)",
+        server,
+        after,
+    )
+    return [RoomNid(row[0]) for row in rows]
+
+
+def owed(tx: Tx) -> list[ServerName]:
+    """The servers that were not told yet of all that users of ours told everybody to have read."""
+    rows = tx.run(
+        "SELECT DISTINCT name FROM account JOIN receipt AS r USING (user_nid)"
+        " JOIN room_server AS s USING (room_nid) JOIN server AS d USING (server_nid)"
+        " WHERE r.kind = 1 AND r.pos > d.cursor AND r.pos >= s.since"
+    )
+    return [ServerName(row[0]) for row in rows]
 
 
 def _receipt(row: tuple[object, ...]) -> Receipt:

@@ -92,6 +92,7 @@ CREATE TABLE outbound_direct (
     nid        INTEGER NOT NULL,
     PRIMARY KEY (server_nid, pos, nid)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX outbound_direct_by_pos ON outbound_direct (pos);
 
 -- EDUs that must arrive: device lists, to-device messages.
 CREATE TABLE outbound_edu (
