@@ -15,6 +15,7 @@ from matrixbox.config import Settings
 from matrixbox.federation.parts import Federation
 from matrixbox.rooms import resolution
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.time_floor import TimeFloor
 from matrixbox.store.database import Store
 from matrixbox.store.transaction import Tx
 from matrixbox.sync.v3 import SyncService
@@ -36,8 +37,13 @@ class Services:
     nonces: Nonces
     sync: SyncService
     base_url: str
+    time: TimeFloor
     federation: Federation
 
     async def write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
-        """Run a transaction function of ``rooms``, which takes the environment second."""
+        """Run a transaction function of ``rooms``, which takes the environment second.
+
+        Raises Unavailable while the server's clock cannot be right.
+        """
+        await self.time.wait()
         return await resolution.write(self.store, function, self.env, *args)

@@ -19,7 +19,9 @@ from matrixbox.household.departures import close_account
 from matrixbox.household.rotation import rotate
 from matrixbox.household.users import Users
 from matrixbox.keyfile import open_key
+from matrixbox.rooms import time_floor
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.time_floor import TimeFloor
 from matrixbox.rooms.typing import Typing
 from matrixbox.store import meta
 from matrixbox.store.accounts import Account
@@ -34,6 +36,7 @@ class Base:
     folder: DataFolder
     store: Store
     env: Env
+    time: TimeFloor
     passwords: Passwords
     users: Users
 
@@ -53,12 +56,14 @@ def open_base(
     with DataFolder.open(settings.server.data_dir) as folder:
         store = open_store(folder.database)
         try:
-            yield _base(settings, folder, store, clock or SystemClock())
+            floor_ms = store.read(time_floor.stored) if clock is None else 0
+            time = TimeFloor(clock or SystemClock(), floor_ms)
+            yield _base(settings, folder, store, time)
         finally:
             store.close()
 
 
-def _base(settings: Settings, folder: DataFolder, store: Store, clock: Clock) -> Base:
+def _base(settings: Settings, folder: DataFolder, store: Store, time: TimeFloor) -> Base:
     server_name = ServerName(settings.server.name)
     known_name = store.read(meta.get_text, "server_name")
     if known_name not in (None, server_name):
@@ -74,14 +79,15 @@ def _base(settings: Settings, folder: DataFolder, store: Store, clock: Clock) ->
     env = Env(
         server_name,
         key,
-        clock,
+        time.clock,
         typing,
         settings.rooms.default_version,
         publish_by_anyone=settings.rooms.publish == "anyone",
     )
     passwords = Passwords(settings.limits.password_hash_cost)
     close = partial(_close_account, env)
-    return Base(folder, store, env, passwords, Users(store, passwords, server_name, clock, close))
+    users = Users(store, passwords, server_name, time.clock, close)
+    return Base(folder, store, env, time, passwords, users)
 
 
 def _close_account(env: Env, tx: Tx, account: Account) -> None:

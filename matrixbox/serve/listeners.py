@@ -71,6 +71,7 @@ def make_application(
         nonces=Nonces(clock),
         sync=SyncService(base.store, base.env),
         base_url=settings.base_url,
+        time=base.time,
         federation=federation,
     )
     return Application(

@@ -17,6 +17,7 @@ from matrixbox.config import Settings
 from matrixbox.household import control
 from matrixbox.observe import log
 from matrixbox.observe.health import LoopWatch, Notifier
+from matrixbox.rooms import time_floor
 from matrixbox.serve.base import Base, open_base, remember
 from matrixbox.serve.listeners import make_door
 from matrixbox.serve.network import open_network
@@ -54,6 +55,8 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 await nursery.start(partial(control.listen, socket, functions))
                 _start(nursery, base, authenticator)
                 bound = await nursery.start(door.run)
+                if not base.time.is_plausible:
+                    log.warning("the clock is wrong: nothing is sent before it is set")
                 log.info(
                     "ready",
                     server=base.env.server_name,
@@ -71,6 +74,7 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await authenticator.store_seen()
+                await base.store.write(time_floor.store, base.time)
     log.info("stopped")
 
 
@@ -81,6 +85,7 @@ def _start(nursery: trio.Nursery, base: Base, authenticator: Authenticator) -> N
             await authenticator.store_seen()
             oldest = base.store.doorbell.position - KEPT_TRANSACTIONS
             await base.store.write(accounts.prune_transactions, oldest)
+            await base.store.write(time_floor.store, base.time)
 
     for name, service in (("rooms.typing", base.env.typing.run), ("store.cleaning", cleaning)):
         nursery.start_soon(partial(keep_running, service, name=name), name=name)
