@@ -136,7 +136,6 @@ class Outbound:
         kinds.number(1, 86_400),
         86_400,
         "The longest pause before a server that was down is tried again.",
-        in_effect=False,
     )
     key_notaries: tuple[str, ...] = _setting(
         kinds.server_names(),

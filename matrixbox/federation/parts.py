@@ -9,10 +9,12 @@ from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import Destinations, FederationClient
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.keyring import Keyring
+from matrixbox.federation.memberships import Memberships
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
+from matrixbox.federation.sender import Sender
 from matrixbox.federation.transport import Transport
 
 
@@ -22,11 +24,13 @@ class Federation:
 
     transport: Transport
     destinations: Destinations
+    sender: Sender
     client: FederationClient
     own_keys: OwnKeys
     keyring: Keyring
     remotes: RoomRemotes
     joins: Joins
+    memberships: Memberships
     queries: Queries
     backfill: Backfill
     notary: Notary

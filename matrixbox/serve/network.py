@@ -15,16 +15,19 @@ from matrixbox.e2ee.device_lists import Announcer
 from matrixbox.e2ee.one_time_keys import ClaimRates
 from matrixbox.e2ee.remote_lists import RemoteLists
 from matrixbox.federation.backfill import Backfill
-from matrixbox.federation.client import FederationClient, NoBackOff
+from matrixbox.federation.client import FederationClient
+from matrixbox.federation.destinations import Destinations
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.key_remotes import KeyRemotes
 from matrixbox.federation.keyring import Keyring
+from matrixbox.federation.memberships import Memberships
 from matrixbox.federation.network import NetworkTransport, new_transport
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.parts import Federation
 from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
+from matrixbox.federation.sender import Sender
 from matrixbox.federation.transport import Transport
 from matrixbox.serve.base import Base
 from matrixbox.store import server_keys
@@ -60,7 +63,9 @@ async def open_network(
 
 def _build(settings: Settings, base: Base, transport: Transport, offload: Offload) -> Federation:
     env, store = base.env, base.store
-    destinations = NoBackOff()
+    longest_s = float(settings.outbound.backoff_max_seconds)
+    destinations = Destinations(store, env.clock, longest_s)
+    destinations.load()
     client = FederationClient(env.server_name, env.key, transport, destinations, offload)
     own = OwnKeys(env.server_name, env.key, store.read(server_keys.old_keys), env.clock)
     notaries = [ServerName(name) for name in settings.outbound.key_notaries]
@@ -68,16 +73,19 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     remotes, queries = RoomRemotes(client), Queries(client)
     asked = KeyRemotes(client)
     lists = RemoteLists(store, asked, env.clock)
+    joins = Joins(store, env, client, keyring, base.folder.path, offload)
     return Federation(
         transport=transport,
         destinations=destinations,
+        sender=Sender(store, env, client, destinations),
         client=client,
         own_keys=own,
         keyring=keyring,
         remotes=remotes,
         queries=queries,
         backfill=Backfill(store, env, remotes, keyring, queries),
-        joins=Joins(store, env, client, keyring, base.folder.path, offload),
+        joins=joins,
+        memberships=Memberships(store, env, client, keyring, joins),
         notary=Notary(store, env.clock, keyring, own),
         keys=KeyService(store, env.server_name, asked, lists, ClaimRates(env.clock)),
     )
@@ -86,6 +94,8 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
 def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     """What runs for as long as the server does, by name."""
     yield "federation.keys", federation.keyring.run
+    yield "federation.destinations", federation.sender.destinations.run
+    yield "federation.sender", federation.sender.run
     yield "federation.joins", federation.joins.run
     yield "e2ee.lists", federation.keys.lists.run
     announcer = Announcer(federation.keys.store, federation.keys.own)
