@@ -98,6 +98,7 @@ class RulesV1:
     ) -> dict[StateKey, Event]:
         """The room as the event's auth events describe it, `without` some of them."""
         entries = [events[event_id] for event_id in event["auth_events"] if event_id not in without]
+        entries = [entry for entry in entries if "state_key" in entry]  # others describe no room
         implied = self.implied_create(event, events)
         return {key_of(entry): entry for entry in [*entries, *([implied] if implied else [])]}
 
