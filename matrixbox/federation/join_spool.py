@@ -56,7 +56,8 @@ class Spool:
     _size: int = 0
 
     def __enter__(self) -> Spool:
-        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=self.folder)
+        folder = None if self.folder is None else str(self.folder)
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=folder)
         return self
 
     def __exit__(

@@ -159,12 +159,13 @@ class Joins:
         try:
             await self._write(membership.join, wanted.who, room, wanted.content)
         except (UnableToAuthoriseJoin, UnableToGrantJoin) as error:
-            if not self._candidates(wanted):
+            if not self.candidates(wanted):
                 raise Forbidden(error.text) from error
             return False
         return True
 
-    def _candidates(self, wanted: Wanted) -> list[ServerName]:
+    def candidates(self, wanted: Wanted) -> list[ServerName]:
+        """The servers to ask about a room, those first that are most likely to know it."""
         known = self.store.read(outside.servers_to_ask, self.env, wanted.room_id, wanted.who.user)
         found = dict.fromkeys([*known[:1], *wanted.via, *known[1:]])
         return [server for server in found if server != self.env.server_name][:MAX_CANDIDATES]
@@ -179,7 +180,7 @@ class Joins:
             built = await self.template(server, change)
             await self._send(server, built, wanted.room_id)
 
-        await failing.in_turn(wanted.room_id, self._candidates(wanted), attempt)
+        await failing.in_turn(wanted.room_id, self.candidates(wanted), attempt)
 
     async def template(self, server: ServerName, change: Change, within_s: float = MAKE_S) -> Built:
         """Our event, made with a template of the server's.  Raises RemoteError."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from attrs import Factory, frozen
 
-from matrixbox.core.identifiers import RoomId, UserId
+from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
 from matrixbox.errors import Forbidden, InvalidRoomState, RoomInUse, UnsupportedRoomVersion
@@ -83,6 +83,8 @@ def create_room(tx: Tx, env: Env, who: Session, request: RoomRequest) -> RoomId:
         for step in _further_steps(request):
             sending.send_state(tx, env, who, room, step.type, step.state_key, step.content)
         for invitee in request.invites:
+            if server_of(invitee) != env.server_name:
+                continue  # invited when there is a room to tell the other server of
             extra: Content = {"is_direct": True} if request.is_direct else {}
             membership.invite(tx, env, who, room, invitee, extra)
     except Forbidden as error:

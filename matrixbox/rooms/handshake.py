@@ -147,12 +147,14 @@ def read_event(rules: RoomRules, pdu: Json, wanted: Submission) -> Event:
         if error.too_large:
             raise TooLarge("The event is too large.") from error
         raise InvalidParam(f"That is no event of the room's version: {error.reason}.") from error
+    is_invite = wanted.membership == "invite"
     if server_of(event.sender) != wanted.origin:
-        raise Forbidden("The event's sender is not of your server.")
+        refusal = InvalidParam if is_invite else Forbidden
+        raise refusal("The event's sender is not of your server.")
     for right, what in (
         (event.type == MEMBER, "type"),
         (membership_of(event) == wanted.membership, "membership"),
-        (event.state_key == event.sender, "state_key"),
+        (is_invite or event.state_key == event.sender, "state_key"),
         (event.room_id == wanted.room_id, "room_id"),
         (event.event_id == wanted.event_id, "event id"),
         (content_hash_matches(event.json), "hash"),
@@ -221,6 +223,16 @@ def take_back(tx: Tx, env: Env, event: Event) -> StoredEvent:
     stored = ingest.receive(tx, env, candidate)
     if stored.room != room or stored.status & REFUSED:
         raise Forbidden("The rules of the room do not allow that.")
+    return stored
+
+
+def take_invitation(tx: Tx, env: Env, event: Event) -> StoredEvent:
+    """Let in an invitation of ours that the invited user's server has signed, and tell the others.
+
+    Raises as :func:`accept` does.
+    """
+    stored = take_back(tx, env, event)
+    distribute(tx, env, stored)
     return stored
 
 

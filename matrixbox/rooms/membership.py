@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from attrs import frozen
+
+from matrixbox.core.events import Event
 from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json, decode_stored
 from matrixbox.errors import BadJson, BadState, Forbidden, InviteBlocked, NotFound, Unknown
-from matrixbox.rooms import ingest
+from matrixbox.rooms import ingest, stripped
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.reading import blocks_invites
@@ -85,12 +88,8 @@ def join(
 def invite(
     tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
 ) -> StoredEvent | None:
-    """Invite a user; None when an invitation stands already ([C11.02])."""
-    inviter = members.get(tx, room, who.user)
-    if inviter is None or inviter.membership is not Membership.JOIN:
-        raise Forbidden("You are not in that room.")  # before anything is told of the target
-    if server_of(target) != env.server_name:
-        raise Forbidden("This server cannot invite users of other servers yet.")
+    """Invite a user of ours; None when an invitation stands already ([C11.02])."""
+    _require_joined(tx, room, who)
     user = names.user_nid(tx, target)
     account = None if user is None else accounts.get(tx, user)
     if account is None or account.state is accounts.AccountState.DEACTIVATED:
@@ -102,6 +101,40 @@ def invite(
         raise InviteBlocked("That user does not accept invitations.")
     full = {**profile_content(tx, account.user), **content, "membership": "invite"}
     return _send(tx, env, who, room, target, full)
+
+
+def _require_joined(tx: Tx, room: RoomNid, who: Session) -> None:
+    inviter = members.get(tx, room, who.user)
+    if inviter is None or inviter.membership is not Membership.JOIN:
+        raise Forbidden("You are not in that room.")  # before anything is told of the target
+
+
+@frozen
+class Invitation:
+    """An invitation that another server has to sign, and what that server may show of the room."""
+
+    event: Event
+    shown: tuple[Json, ...]
+
+
+def propose_invite(
+    tx: Tx, env: Env, who: Session, room: RoomNid, target: UserId, content: Content
+) -> Invitation | None:
+    """An invitation of a user of another server; None when one stands already ([B9.10])."""
+    _require_joined(tx, room, who)
+    present = _current(tx, room, target)
+    if present is not None and present.membership is Membership.INVITE:
+        return None
+    full = {**content, "membership": "invite"}
+    return invitation(tx, env, room, Draft(MEMBER, who.user_id, full, target))
+
+
+def invitation(tx: Tx, env: Env, room: RoomNid, draft: Draft) -> Invitation:
+    """An invitation with the room's face, of whatever kind; raises Forbidden ([B9.06])."""
+    event = ingest.propose(tx, env, room, draft)
+    state = CurrentState(tx, room)
+    keys = (*stripped.SHOWN, (MEMBER, draft.sender))
+    return Invitation(event, tuple(dict(state[key].json) for key in keys if key in state))
 
 
 def leave(
@@ -175,6 +208,8 @@ def set_membership(
     done: StoredEvent | None
     if word == "join" and myself:
         done = join(tx, env, who, room, content)
+    elif word == "invite" and server_of(target) != env.server_name:
+        raise Forbidden("Users of other servers are invited through these.")
     elif word == "invite":
         done = invite(tx, env, who, room, target, content)
     elif word == "leave" and myself:

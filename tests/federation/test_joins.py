@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.federation.towns import Failed, country, eventually
+from tests.federation.towns import Failed, country
 
 VERSIONS = ("1", "2", "3", "6", "9", "10", "11", "12")
 
@@ -32,3 +32,63 @@ async def test_a_user_joins_a_room_of_another_server(tmp_path: Path, version: st
         shown = (await two.sync(bo))["rooms"]["join"][room]
         assert [event["type"] for event in shown["timeline"]["events"]] == ["m.room.member"]
         assert shown["summary"]["m.joined_member_count"] == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_invited_user_joins_or_refuses(tmp_path: Path, version: str) -> None:
+    """[B9.03], [B9.10], [B9.11], [C11.03]: invited over federation, one joins, one refuses."""
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, bo = await one.register("ann"), await two.register("bo")
+        cy = await two.register("cy")
+        room = await one.room(ann, room_version=version, preset="private_chat", name="Home")
+        for who in (bo, cy):
+            await one.upon(ann, room, "invite", user_id=who.user_id)
+            member = (await one.state(ann, room))["m.room.member", who.user_id]
+            assert member["content"]["membership"] == "invite"
+            shown = (await two.sync(who))["rooms"]["invite"][room]["invite_state"]["events"]
+            by_type = {event["type"]: event["content"] for event in shown}
+            assert by_type["m.room.name"] == {"name": "Home"}
+            assert "m.room.create" in by_type
+            assert all(
+                event.keys() == {"type", "sender", "state_key", "content"} for event in shown
+            )
+        since = (await two.sync(cy))["next_batch"]
+        await two.upon(cy, room, "leave")
+        member = (await one.state(ann, room))["m.room.member", cy.user_id]
+        assert member["content"]["membership"] == "leave"
+        assert room in (await two.sync(cy, since=since))["rooms"]["leave"]
+        await two.join(bo, room)
+        assert (await one.state(ann, room)).keys() == (await two.state(bo, room)).keys()
+        with pytest.raises(Failed) as failed:
+            await two.join(cy, room)
+        assert (failed.value.status, failed.value.body["errcode"]) == (403, "M_FORBIDDEN")
+
+
+@pytest.mark.parametrize("version", ["7", "11", "12"])
+async def test_a_user_knocks_takes_it_back_and_is_let_in(tmp_path: Path, version: str) -> None:
+    """[B9.01], [B9.02], [B9.09], [K.09]."""
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, bo = await one.register("ann"), await two.register("bo")
+        room = await one.room(ann, room_version=version, preset="private_chat", name="Home")
+        with pytest.raises(Failed) as failed:
+            await two.client(bo, "POST", f"/knock/{room}", {}, via="one.test")
+        assert failed.value.status == 403
+        await one.set_state(ann, room, "m.room.join_rules", {"join_rule": "knock"})
+        for _ in range(2):
+            await two.client(bo, "POST", f"/knock/{room}", {"reason": "tea"}, via="one.test")
+            member = (await one.state(ann, room))["m.room.member", bo.user_id]
+            assert member["content"]["membership"] == "knock"
+            assert member["content"]["reason"] == "tea"
+            shown = (await two.sync(bo))["rooms"]["knock"][room]["knock_state"]["events"]
+            assert {"m.room.create", "m.room.name"} < {event["type"] for event in shown}
+            assert shown[-1]["state_key"] == bo.user_id
+            await two.upon(bo, room, "leave")
+            member = (await one.state(ann, room))["m.room.member", bo.user_id]
+            assert member["content"]["membership"] == "leave"
+        await two.client(bo, "POST", f"/knock/{room}", {}, via="one.test")
+        await one.upon(ann, room, "invite", user_id=bo.user_id)
+        assert room in (await two.sync(bo))["rooms"]["invite"]
+        await two.join(bo, room)
+        assert (await two.state(bo, room)).keys() == (await one.state(ann, room)).keys()

@@ -133,9 +133,7 @@ class FakeServer:
         """The requests with a word in their path."""
         return [one for one in self.seen if f"/{word}/" in one.target]
 
-    async def call(
-        self, to: Node, method: str, target: str, body: Any = None
-    ) -> tuple[int, Any]:
+    async def call(self, to: Node, method: str, target: str, body: Any = None) -> tuple[int, Any]:
         """A request of this server to one of ours; status and body."""
         content = None
         if body is not None:
@@ -169,9 +167,7 @@ class Country:
     async def town(self, name: str) -> Town:
         """One more server of ours, which answers."""
         server = ServerName(name)
-        made = Town(
-            server, self.folder / name, self.network, random.Random(name), self.clock
-        )
+        made = Town(server, self.folder / name, self.network, random.Random(name), self.clock)
         self.network.hosts[server] = made
         await made.start(self.nursery)
         return made

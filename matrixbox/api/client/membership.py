@@ -21,6 +21,7 @@ from matrixbox.errors import Forbidden, RemoteError
 from matrixbox.federation import failing
 from matrixbox.federation.joins import Wanted
 from matrixbox.rooms import directory, membership
+from matrixbox.store.caches import StoredEvent
 from matrixbox.store.nids import RoomNid
 
 routes = RouteTable()
@@ -97,12 +98,12 @@ async def _named_room(call: Call) -> Place:
 @routes.post("/_matrix/client/v3/knock/{room_id_or_alias}", auth=Auth.USER, body=OPTIONAL_BODY)
 async def knock(call: Call) -> dict[str, Json]:
     """Ask to be let in."""
-    room_id = (await _named_room(call)).room_id
-    reason = _with_reason(await call.json())
+    place = await _named_room(call)
+    content = _with_reason(await call.json())
     call.services.throttle.take(JOINS, call.requester.user_id)
-    room = call.services.store.read(membership.resident_room, room_id)
-    await call.services.write(membership.knock, call.requester, room, reason)
-    return {"room_id": room_id}
+    wanted = Wanted(call.requester, place.room_id, place.via, content)
+    await call.services.federation.memberships.knock(wanted)
+    return {"room_id": place.room_id}
 
 
 @routes.post("/_matrix/client/v3/rooms/{room_id}/invite", auth=Auth.USER)
@@ -112,8 +113,22 @@ async def invite(call: Call) -> dict[str, Json]:
     if "medium" in body:
         raise Forbidden("This server cannot invite by e-mail or telephone number.")
     call.services.throttle.take(INVITES, call.requester.user_id)
-    await _upon(call, membership.invite, body)
+    await send_invite(call, known_room(call), _target(body), _with_reason(body))
     return {}
+
+
+async def send_invite(
+    call: Call, room: RoomNid, target: UserId, content: dict[str, Json]
+) -> StoredEvent | None:
+    """Invite somebody, at home here or elsewhere; None where an invitation stands already."""
+    services = call.services
+    found: StoredEvent | None
+    if server_of(target) == services.env.server_name:
+        found = await services.write(membership.invite, call.requester, room, target, content)
+    else:
+        memberships = services.federation.memberships
+        found = await memberships.invite(call.requester, room, target, content)
+    return found
 
 
 async def _upon(call: Call, function: Callable[..., Any], body: parse.Body) -> None:
@@ -149,7 +164,9 @@ async def unban(call: Call) -> dict[str, Json]:
 async def leave(call: Call) -> dict[str, Json]:
     """Leave, refuse an invitation, take back a knock."""
     reason = _with_reason(await call.json())
-    await call.services.write(membership.leave, call.requester, known_room(call), reason)
+    room, room_id = known_room(call), parse.room_id(call.path["room_id"])
+    if not await call.services.federation.memberships.leave(call.requester, room_id, reason):
+        await call.services.write(membership.leave, call.requester, room, reason)
     return {}
 
 

@@ -10,18 +10,22 @@ from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
+from matrixbox.core.identifiers import UserId, server_of
 from matrixbox.core.json import Json, encode
 from matrixbox.errors import Forbidden
 from matrixbox.rooms import sending, state_reading
 from matrixbox.rooms.reading import Reader
+from matrixbox.rooms.state import CurrentState
 from matrixbox.rooms.tokens import Place
 from matrixbox.store import names
+from matrixbox.store.caches import StoredEvent
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
 routes = RouteTable()
 
 ROOM = "/_matrix/client/v3/rooms/{room_id}"
+MEMBER = "m.room.member"
 MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
 
 
@@ -76,10 +80,32 @@ async def state_without_key(call: Call) -> Response:
     return await _get_state(call, "")
 
 
+async def _invite(
+    call: Call, room: RoomNid, state_key: str, content: dict[str, Json]
+) -> StoredEvent | None:
+    """Invite a user of another server; None for one of ours."""
+    services = call.services
+    target = parse.user_id(state_key)
+    if server_of(target) == services.env.server_name:
+        return None
+    extra = {key: value for key, value in content.items() if key != "membership"}
+    memberships = services.federation.memberships
+    found: StoredEvent | None = await memberships.invite(call.requester, room, target, extra)
+    return found or services.store.read(_standing, room, target)
+
+
+def _standing(tx: Tx, room: RoomNid, target: UserId) -> StoredEvent | None:
+    return CurrentState(tx, room).stored((MEMBER, target))
+
+
 async def _put_state(call: Call, state_key: str) -> dict[str, Json]:
     content = await call.json()
     room = known_room(call)
     kind = call.path["event_type"]
+    if kind == MEMBER and content.get("membership") == "invite":
+        found = await _invite(call, room, state_key, content)
+        if found is not None:
+            return {"event_id": found.event.event_id}
     stored = await call.services.write(
         sending.send_state, call.requester, room, kind, state_key, content
     )

@@ -12,12 +12,12 @@ from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.client.room_state import known_room
 from matrixbox.api.routes import Auth, RouteTable
-from matrixbox.core.identifiers import InvalidIdentifier, UserId, parse_room_alias
+from matrixbox.core.identifiers import InvalidIdentifier, UserId, parse_room_alias, server_of
 from matrixbox.core.json import Json
 from matrixbox.errors import BadJson, Forbidden, InvalidParam, UnsupportedRoomVersion
 from matrixbox.rooms import create, directory, upgrade
 from matrixbox.rooms.create import PRESETS, RoomRequest, StateDraft
-from matrixbox.store import members
+from matrixbox.store import members, names
 
 routes = RouteTable()
 
@@ -27,7 +27,13 @@ async def create_room(call: Call) -> dict[str, Json]:
     """Make a room."""
     request = parse_request(call, await call.json())
     call.services.throttle.take(ROOM_CREATIONS, call.requester.user_id)
-    room_id = await call.services.write(create.create_room, call.requester, request)
+    services = call.services
+    room_id = await services.write(create.create_room, call.requester, request)
+    extra: dict[str, Json] = {"is_direct": True} if request.is_direct else {}
+    room = services.store.read(names.room_nid, room_id)
+    for invitee in request.invites:
+        if server_of(invitee) != services.env.server_name:
+            await services.federation.memberships.invite(call.requester, room, invitee, extra)
     return {"room_id": room_id}
 
 
