@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 
 from attrs import frozen
@@ -128,20 +128,6 @@ def due(tx: Tx, room: RoomNid, now_ms: int, limit: int) -> list[Waiting]:
     return [_waiting(room, *row) for row in rows]
 
 
-def copies(tx: Tx, room: RoomNid, event_ids: Sequence[EventId]) -> list[Waiting]:
-    """The waiting copies of some events."""
-    found: list[Waiting] = []
-    for event_id in event_ids:
-        rows = tx.run(
-            "SELECT event_id, digest, origin, signed, attempts, json FROM inbound_pdu"
-            " WHERE room_nid = ? AND event_id = ?",
-            room,
-            event_id,
-        )
-        found.extend(_waiting(room, *row) for row in rows)
-    return found
-
-
 def _waiting(
     room: RoomNid,
     event_id: str,
@@ -162,15 +148,10 @@ def rooms_due(tx: Tx, now_ms: int) -> list[RoomNid]:
     return sorted(RoomNid(row[0]) for row in rows)
 
 
-def next_due(tx: Tx) -> int | None:
-    """When the next event is to be tried, in ms; None when none waits."""
-    row = tx.one("SELECT min(due_ms) FROM inbound_pdu")
+def next_due(tx: Tx, now_ms: int) -> int | None:
+    """When the next event is to be tried that is not due yet, in ms; None when there is none."""
+    row = tx.one("SELECT min(due_ms) FROM inbound_pdu WHERE due_ms > ?", now_ms)
     return None if row is None or row[0] is None else int(row[0])
-
-
-def is_waiting(tx: Tx, room: RoomNid) -> bool:
-    """Whether events of a room wait."""
-    return tx.one("SELECT 1 FROM inbound_pdu WHERE room_nid = ? LIMIT 1", room) is not None
 
 
 def settle(tx: Tx, room: RoomNid, event_id: EventId) -> None:
@@ -200,26 +181,31 @@ def postpone(tx: Tx, waiting: Waiting, due_ms: int) -> None:
     )
 
 
-def hasten(tx: Tx, origin: ServerName, now_ms: int, least_ms: int) -> int:
-    """Try soon what waits of a server that shows signs of life: not before ``least_ms``."""
-    tx.run(
-        "UPDATE inbound_pdu SET due_ms = ? WHERE origin = ? AND due_ms > ?",
-        least_ms,
-        origin,
-        max(now_ms, least_ms),
+def has_later(tx: Tx, origin: ServerName, than_ms: int) -> bool:
+    """Whether something that a server sent is to be tried only after a time."""
+    row = tx.one(
+        "SELECT 1 FROM inbound_pdu WHERE origin = ? AND due_ms > ? LIMIT 1", origin, than_ms
     )
-    return tx.rows_changed
+    return row is not None
+
+
+def hasten(tx: Tx, origin: ServerName, due_ms: int) -> None:
+    """Try what a server sent and still waits no later than at a time."""
+    tx.run(
+        "UPDATE inbound_pdu SET due_ms = ? WHERE origin = ? AND due_ms > ?", due_ms, origin, due_ms
+    )
+
+
+def has_older(tx: Tx, than_ms: int) -> bool:
+    """Whether something waits since before a time."""
+    row = tx.one("SELECT 1 FROM inbound_pdu WHERE received_ms < ? LIMIT 1", than_ms)
+    return row is not None
 
 
 def drop_older(tx: Tx, than_ms: int) -> int:
     """Give up what waited since before a time; how many."""
     tx.run("DELETE FROM inbound_pdu WHERE received_ms < ?", than_ms)
     return tx.rows_changed
-
-
-def drop_room(tx: Tx, room: RoomNid) -> None:
-    """Give up all that waits for a room, which nobody here is in any more."""
-    tx.run("DELETE FROM inbound_pdu WHERE room_nid = ?", room)
 
 
 # --- rooms that cost too much

@@ -23,7 +23,9 @@ CREATE TABLE inbound_pdu (                    -- acknowledged, but not in its ro
 
 CREATE INDEX inbound_pdu_due ON inbound_pdu (due_ms);
 
-CREATE INDEX inbound_pdu_origin ON inbound_pdu (origin);
+CREATE INDEX inbound_pdu_origin ON inbound_pdu (origin, due_ms);
+
+CREATE INDEX inbound_pdu_received ON inbound_pdu (received_ms);
 
 CREATE TABLE parked_room (                    -- its events cost more than one room may
     room_nid INTEGER PRIMARY KEY,
