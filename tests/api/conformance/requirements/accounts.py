@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.api.conformance.house import PASSWORD, House, User
 from tests.api.conformance.requirements import requirement
 from tests.api.conformance.scenarios.accounts import DUMMY, password_login
 from tests.api.conformance.server import CLOSED, LIMITED, SERVER_NAME
+from tests.api.conformance.wire import Answer, Connection
 
 REGISTER, LOGIN, WHOAMI = "/v3/register", "/v3/login", "/v3/account/whoami"
 
@@ -74,6 +78,42 @@ def logging_out_removes_the_device(house: House) -> None:
     assert left == {alice.device_id, third.device_id}
     alice.good("POST", "/v3/logout/all")
     third.bad(401, "M_UNKNOWN_TOKEN", "GET", WHOAMI)
+
+
+@requirement("T103")
+def sessions_end_with_their_reason(house: House) -> None:
+    new = {"new_password": "another password"}
+    for end in (
+        lambda alice, phone: alice.good("POST", "/v3/logout/all"),
+        lambda alice, phone: alice.with_password(
+            "DELETE", "/v3/devices/{}", phone.device_id, body={}
+        ),
+        lambda alice, phone: alice.with_password("POST", "/v3/account/password", body=new),
+    ):
+        alice = house.user()
+        phone = house.login(alice)
+        since = phone.sync()["next_batch"]
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(long_poll, house, phone, since)
+            time.sleep(0.1)
+            end(alice, phone)
+            ended = time.monotonic()
+            answer = waiting.result()
+        assert (answer.status, answer.errcode) == (401, "M_UNKNOWN_TOKEN")
+        assert time.monotonic() - ended < 1
+        phone.bad(401, "M_UNKNOWN_TOKEN", "GET", WHOAMI)
+    house.bad(403, "M_FORBIDDEN", "POST", LOGIN, body=password_login(alice.user_id))
+    house.good("POST", LOGIN, body=password_login(alice.user_id, "another password"))
+
+
+def long_poll(house: House, user: User, since: str) -> Answer:
+    """A sync that waits, on a connection of its own."""
+    connection = Connection(house.server.host, house.server.port)
+    query = {"since": since, "timeout": "20000"}
+    try:
+        return connection.ask("GET", "/_matrix/client/v3/sync", token=user.token, query=query)
+    finally:
+        connection.close()
 
 
 @requirement("C3.01", "K.20")
