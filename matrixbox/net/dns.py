@@ -43,6 +43,7 @@ MAX_NEGATIVE_TTL_S = 3600
 STALE_S = 24 * 3600
 FAILURE_S = 10.0
 """How long a name whose look-up failed is not asked for again."""
+SRV_FAILURE_S = 120.0  # some routers never answer for SRV: nobody waits for them each time
 MAX_CACHED = 4096
 MAX_ADDRESSES = 16
 MAX_TARGETS = 4
@@ -119,14 +120,12 @@ class Resolver:
         if not isinstance(host, str) or "." not in host or not self._servers.exist:
             return None
         at_most_s = SRV_OF_HOSTS_FILE_S if self._hosts.addresses(host) else SRV_S
-        with trio.move_on_after(at_most_s):
-            records = await self._records(name, dns.rdatatype.SRV)
-            found = [record for record in records if isinstance(record, Service)]
-            if not found:
-                return None
-            usable = (each.target for each in _in_order(found))
-            return tuple(target for target in usable if target.host != "")[:MAX_TARGETS]
-        raise LookupFailed(f"no answer about {name}")
+        records = await self._records(name, dns.rdatatype.SRV, at_most_s, SRV_FAILURE_S)
+        found = [record for record in records if isinstance(record, Service)]
+        if not found:
+            return None
+        usable = (each.target for each in _in_order(found))
+        return tuple(target for target in usable if target.host != "")[:MAX_TARGETS]
 
     async def _both_families(self, name: str) -> tuple[IPAddress, ...]:
         """Addresses of both families; raises LookupFailed when neither was answered for."""
@@ -164,8 +163,14 @@ class Resolver:
                 return found
         raise LookupFailed(f"no answer about {name}")
 
-    async def _records(self, name: str, kind: dns.rdatatype.RdataType) -> Records:
-        """The records of one kind, from the cache when they are fresh."""
+    async def _records(
+        self,
+        name: str,
+        kind: dns.rdatatype.RdataType,
+        at_most_s: float = LOOKUP_S,
+        failure_s: float = FAILURE_S,
+    ) -> Records:
+        """The records of one kind, from the cache when they are fresh; a failure is kept too."""
         key = (name, kind)
         async with self._cache.alone(key):
             entry = self._cache.get(key)
@@ -173,12 +178,12 @@ class Resolver:
                 return _or_failed(name, entry.value)
             stale = None if entry is None else entry.value
             try:
-                with trio.fail_after(LOOKUP_S if stale is None else STALE_AFTER_S):
+                with trio.fail_after(at_most_s if stale is None else min(at_most_s, STALE_AFTER_S)):
                     records, ttl_s = await self._servers.ask(name, kind)
             except (LookupFailed, trio.TooSlowError):
                 # Also a stale answer is not asked about again at once, nor does it live longer.
                 left_s = 0.0 if entry is None else entry.useful_until_s - trio.current_time()
-                self._cache.put(key, stale, min(FAILURE_S, left_s or FAILURE_S), left_s)
+                self._cache.put(key, stale, min(failure_s, left_s or failure_s), left_s)
                 return _or_failed(name, stale)
             self._cache.put(key, records, ttl_s, ttl_s + STALE_S if records else 0)
             return records
