@@ -30,6 +30,8 @@ REGISTRATION_ADDRESS = Rate(20, 10)
 MESSAGES = Rate(100, 0.1)
 JOINS = Rate(50, 1)
 INVITES = Rate(50, 2)
+LOOK_UPS = Rate(60, 1)  # of aliases and profiles at other servers
+SEARCHES = Rate(20, 2)  # in directories and spaces of other servers
 ROOM_CREATIONS = Rate(20, 6)
 
 

@@ -24,6 +24,7 @@ from matrixbox.core.identifiers import (
 )
 from matrixbox.core.json import Json
 from matrixbox.errors import BadJson, InvalidParam, MissingParam
+from matrixbox.rooms.public_rooms import MAX_LIMIT, Search
 
 Body = Mapping[str, Json]
 T = TypeVar("T")
@@ -89,6 +90,21 @@ def texts(body: Body, key: str) -> list[str]:
     if not all(isinstance(item, str) for item in found):
         raise BadJson(f"`{key}` is a list of strings.")
     return [str(item) for item in found]
+
+
+def room_search(body: Body, default: int) -> Search:
+    """What the body of a search in the list of rooms looks for; a limit of 0 is the largest."""
+    wanted = optional_object(body, "filter") or {}
+    limit = optional_integer(body, "limit")
+    types = optional_list(wanted, "room_types")
+    if not all(kind is None or isinstance(kind, str) for kind in types):
+        raise BadJson("`room_types` holds strings and null.")
+    return Search(
+        limit=min(max(default if limit is None else limit, 0), MAX_LIMIT) or MAX_LIMIT,
+        since=optional_text(body, "since"),
+        term=optional_text(wanted, "generic_search_term"),
+        room_types=None if wanted.get("room_types") is None else tuple(types),
+    )
 
 
 # --- identifiers

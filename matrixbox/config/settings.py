@@ -203,7 +203,6 @@ class Rooms:
         kinds.flag(),
         False,
         "Whether other servers can read the list of published rooms.",
-        in_effect=False,
     )
     publish: Literal["anyone", "admins", "nobody"] = _setting(
         kinds.text(choices=PUBLISHERS),

@@ -5,17 +5,17 @@ Matrix v1.19, Client-Server API, "Profiles" ([C15.01] to [C15.04]).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from matrixbox.accounts.throttle import LOOK_UPS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
-from matrixbox.core.identifiers import UserId
+from matrixbox.core.identifiers import UserId, server_of
 from matrixbox.core.json import Json
-from matrixbox.errors import BadJson, MissingParam, NotFound
+from matrixbox.errors import BadJson, MissingParam, NotFound, RemoteError
+from matrixbox.federation import failing
 from matrixbox.rooms import profiles
-from matrixbox.store import accounts, names
-from matrixbox.store.accounts import AccountState
-from matrixbox.store.nids import UserNid
-from matrixbox.store.transaction import Tx
 
 routes = RouteTable()
 
@@ -23,27 +23,31 @@ PROFILE = "/_matrix/client/v3/profile/{user_id}"
 TEXTS = ("displayname", "avatar_url")
 
 
-def _profile(tx: Tx, user_id: UserId) -> dict[str, Json]:
-    user: UserNid | None = names.user_nid(tx, user_id)
-    account = None if user is None else accounts.get(tx, user)
-    if account is None or account.state is AccountState.DEACTIVATED:
-        raise NotFound("There is no such user here.")
-    return profiles.get(tx, account.user)
+async def _profile(call: Call, user_id: UserId) -> Mapping[str, Json]:
+    """A profile, of a user of ours or of another server's ([C15.01])."""
+    services = call.services
+    if server_of(user_id) == services.env.server_name:
+        local: dict[str, Json] = services.store.read(profiles.of_account, user_id)
+        return local
+    services.throttle.take(LOOK_UPS, call.requester.user_id)
+    try:
+        found: Mapping[str, Json] = await services.federation.queries.profile(user_id)
+    except RemoteError as error:
+        raise failing.for_client(error) from error
+    return found
 
 
 @routes.get(PROFILE, auth=Auth.USER)
-async def get(call: Call) -> dict[str, Json]:
+async def get(call: Call) -> Mapping[str, Json]:
     """A whole profile: for everybody with an account here (T094)."""
-    user_id = parse.user_id(call.path["user_id"])
-    found: dict[str, Json] = call.services.store.read(_profile, user_id)
-    return found
+    return await _profile(call, parse.user_id(call.path["user_id"]))
 
 
 @routes.get(f"{PROFILE}/{{key}}", auth=Auth.USER)
 async def get_field(call: Call) -> dict[str, Json]:
     """One field of it."""
     key = call.path["key"]
-    found = call.services.store.read(_profile, parse.user_id(call.path["user_id"]))
+    found = await _profile(call, parse.user_id(call.path["user_id"]))
     if key not in found:
         raise NotFound("The profile has no such field.")
     return {key: found[key]}

@@ -12,7 +12,7 @@ from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.api.server.events import V1
 from matrixbox.core.identifiers import server_of
 from matrixbox.core.json import Json
-from matrixbox.errors import BadJson, Forbidden, MissingParam, NotFound
+from matrixbox.errors import Forbidden, MissingParam, NotFound
 from matrixbox.rooms import directory, public_rooms
 from matrixbox.rooms.public_rooms import MAX_LIMIT, Search
 
@@ -42,24 +42,7 @@ async def public(call: Call) -> dict[str, Json]:
 @routes.post(f"{V1}/publicRooms", auth=Auth.FEDERATION)
 async def search(call: Call) -> dict[str, Json]:
     """Those that fit."""
-    wanted = public_rooms_search(await call.json(), default=0)
-    return _search(call, wanted)
-
-
-def public_rooms_search(body: parse.Body, default: int) -> Search:
-    """What the body of a search looks for; raises BadJson."""
-    wanted = parse.optional_object(body, "filter") or {}
-    limit = parse.optional_integer(body, "limit")
-    types = parse.optional_list(wanted, "room_types")
-    if not all(kind is None or isinstance(kind, str) for kind in types):
-        raise BadJson("`room_types` holds strings and null.")
-    limit = default if limit is None else max(0, min(limit, MAX_LIMIT))
-    return Search(
-        limit=limit or MAX_LIMIT,
-        since=parse.optional_text(body, "since"),
-        term=parse.optional_text(wanted, "generic_search_term"),
-        room_types=None if wanted.get("room_types") is None else tuple(types),
-    )
+    return _search(call, parse.room_search(await call.json(), default=0))
 
 
 def _search(call: Call, wanted: Search) -> dict[str, Json]:
