@@ -367,13 +367,19 @@ def dumped(value: Json) -> bytes:
 
 @contextmanager
 def hostile(
-    folder: Path, ca: TestCA, victim: str, victim_address: tuple[str, int], address: str = ADDRESS
+    folder: Path,
+    ca: TestCA,
+    victim: str,
+    victim_address: tuple[str, int],
+    *,
+    certificate: tuple[Path, Path] | None = None,
 ) -> Iterator[Foe]:
-    """A hostile server that listens."""
+    """A hostile server that listens; with a certificate of the authority, or another one."""
     folder.mkdir(parents=True, exist_ok=True)
+    address = ADDRESS
     port = free_port(address)
     name = f"{address}:{port}"
-    chain, key = ca.issue(address, folder=folder)
+    chain, key = certificate or ca.issue(address, folder=folder)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(chain, key)
     asking = ssl.create_default_context(cafile=str(ca.cert_path))

@@ -277,8 +277,11 @@ class Pair:
 
 
 @contextmanager
-def our_server(folder: Path, ca: TestCA, **outbound: Any) -> Iterator[tuple[Server, Side, Gate]]:
-    """A server of ours that trusts the authority and dials loopback; others reach it by a gate."""
+def our_server(folder: Path, ca: TestCA, **sections: Any) -> Iterator[tuple[Server, Side, Gate]]:
+    """A server of ours that trusts the authority and dials loopback; others reach it by a gate.
+
+    `sections` of the configuration are put over these.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     front, back = _two_ports(OUR_ADDRESS)
     name = f"{front[0]}:{front[1]}"
@@ -291,8 +294,9 @@ def our_server(folder: Path, ca: TestCA, **outbound: Any) -> Iterator[tuple[Serv
             "allow_private_addresses": True,
             "srv_lookups": False,
             "backoff_max_seconds": 1,
-            **outbound,
+            **sections.pop("outbound", {}),
         },
+        **sections,
     }
     with Gate(front, back) as gate, running_server(folder, settings, name=name) as server:
 
