@@ -52,6 +52,7 @@ class Graph:
     rejected: set[EventId] = field(factory=set)
     rejected_by_auth: set[EventId] = field(factory=set)
     now_ms: int = 1_700_000_000_000
+    beginning: int = 0  # events that all servers have before anything happens
 
     def __attrs_post_init__(self) -> None:
         self.rules = ROOM_VERSIONS[self.version]

@@ -11,13 +11,18 @@ from tests.rooms.far import CREATOR, Graph
 
 ADMIN, MOD, PLAIN, GONE = "@admin:one.test", "@mod:two.test", "@plain:far.test", "@gone:one.test"
 USERS = (CREATOR, ADMIN, MOD, PLAIN, GONE)
+VERSIONS = ("1", "2", "6", "10", "11", "12")
 MAX_TIPS = 6
 
 
-def random_graph(rng: random.Random, version: str, size: int) -> Graph:
-    """A room with a common beginning and `size` events, some of them on forks, some not allowed."""
+def random_graph(rng: random.Random, version: str, size: int, also: Sequence[str] = ()) -> Graph:
+    """A room with a common beginning and `size` events, some of them on forks, some not allowed.
+
+    `also` are members who do nothing.
+    """
     graph = Graph(version)
-    graph.begin(ADMIN, MOD, PLAIN, GONE, users={ADMIN: 100, MOD: 50})
+    graph.begin(ADMIN, MOD, PLAIN, GONE, *also, users={ADMIN: 100, MOD: 50})
+    graph.beginning = len(graph.events)
     for _ in range(size):
         kind, sender, content, key = _move(rng, graph)
         parents = _parents(rng, graph)
@@ -57,13 +62,12 @@ def _move(rng: random.Random, graph: Graph) -> tuple[str, str, dict[str, Any], s
 def _parents(rng: random.Random, graph: Graph) -> list[Event]:
     made = list(graph.events.values())
     tips = _tips(made)
-    beginning = 4 + len(USERS) - 1
     if len(tips) >= MAX_TIPS or rng.random() < 0.25:
         return rng.sample(tips, min(len(tips), rng.randint(2, 4)))
     if rng.random() < 0.5:
         return [rng.choice(tips)]
     # An old parent, but for the room's beginning; now and then two that are not tips.
-    old = made[beginning - 1 :]
+    old = made[graph.beginning - 1 :]
     return rng.sample(old, min(len(old), rng.choice([1, 1, 2])))
 
 
