@@ -15,7 +15,7 @@ from matrixbox.net.exchange import Limits, Request, Route
 RECEIVE_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 32 * 1024
 MAX_FIELDS = 100
-MAX_INTERIM_ANSWERS = 8
+MAX_INTERIM_ANSWERS = 7
 SLOWEST_BYTES_PER_S = 1024
 SLOW_GRACE_S = 20.0
 SEND_PIECE_BYTES = 256 * 1024
@@ -123,7 +123,7 @@ class Connection:
             return  # it may have answered before it stopped listening; else reading tells
 
     async def _read_head(self) -> Head:
-        for _ in range(MAX_INTERIM_ANSWERS):
+        for _ in range(MAX_INTERIM_ANSWERS + 1):
             event = await self._event()
             if isinstance(event, h11.Response):
                 return self._checked(event)

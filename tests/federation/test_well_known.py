@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.client import HTTPConnection
 
 import pytest
 import trio
@@ -16,6 +18,7 @@ from matrixbox.federation import well_known
 from matrixbox.federation.well_known import WellKnown, life_s
 from tests.net.calling import IP, Net, net
 from tests.net.web import Reply, dripping, hang_up, raw, reply, silence
+from tests.server import running_server
 
 PATH = well_known.PATH
 HOUR = 3600
@@ -346,3 +349,23 @@ async def test_doubts_lead_to_another_look_unless_the_last_was_just_now(clock):
         it.on(delegating("c.test"))
         assert await it.get() == "c.test"
         it.known.doubt("unknown.test")
+
+
+# Serving it.
+
+
+@pytest.mark.parametrize("name", ["matrix.home.test:443", ""])
+def test_b2_12_the_document_that_we_serve(name, tmp_path):
+    server = {"name": "home.test", "data_dir": "data", "federation_name": name}
+    with running_server(tmp_path, {"server": server}) as running:
+        connection = HTTPConnection("127.0.0.1", running.port, timeout=5)
+        connection.request("GET", PATH)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+    if name:
+        assert answer.status == 200
+        assert well_known.delegation_in(body) == name
+    else:
+        assert answer.status == 404
+        assert json.loads(body)["errcode"] == "M_NOT_FOUND"
