@@ -15,6 +15,7 @@ from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.sender import Sender
+from matrixbox.federation.spaces import Spaces
 from matrixbox.federation.transport import Transport
 
 
@@ -33,5 +34,6 @@ class Federation:
     memberships: Memberships
     queries: Queries
     backfill: Backfill
+    spaces: Spaces
     notary: Notary
     keys: KeyService

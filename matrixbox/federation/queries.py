@@ -34,7 +34,8 @@ from matrixbox.store.caches import Lru
 MAX_SERVERS = 50  # taken from one answer
 MAX_TOKEN = 500  # characters of another server's pagination token
 KEPT_S = 300.0  # how long answers about profiles and spaces are good
-MAX_KEPT_BYTES = 16 * 1024  # of a profile; larger ones are asked for anew each time
+MAX_PROFILE_BYTES = 8 * 1024  # larger ones are asked for anew each time
+MAX_SPACE_BYTES = 32 * 1024  # likewise
 
 
 @frozen
@@ -59,7 +60,7 @@ class Queries:
 
     client: FederationClient
     _profiles: Lru[UserId, tuple[float, Mapping[str, Json]]] = field(factory=lambda: Lru(500))
-    _spaces: Lru[tuple[RoomId, bool], tuple[float, Space]] = field(factory=lambda: Lru(100))
+    _spaces: Lru[tuple[RoomId, bool], tuple[float, Space]] = field(factory=lambda: Lru(50))
 
     async def alias(self, alias: RoomAlias) -> AliasTarget:
         """The room behind an alias, asked of the alias' server ([B13.01])."""
@@ -85,7 +86,7 @@ class Queries:
         for key in ("displayname", "avatar_url"):
             if not isinstance(found.get(key, ""), str):
                 del found[key]
-        if len(encode(found)) <= MAX_KEPT_BYTES:
+        if len(encode(found)) <= MAX_PROFILE_BYTES:
             self._profiles.put(user_id, (trio.current_time() + KEPT_S, found))
         return found
 
@@ -118,8 +119,9 @@ class Queries:
             except RemoteError as error:
                 failed = error
             else:
-                kept_until = trio.current_time() + KEPT_S
-                self._spaces.put((room_id, suggested_only), (kept_until, found))
+                if found.size <= MAX_SPACE_BYTES:
+                    kept_until = trio.current_time() + KEPT_S
+                    self._spaces.put((room_id, suggested_only), (kept_until, found))
                 return found
         raise failed
 

@@ -12,16 +12,16 @@ from attrs import frozen
 
 from matrixbox.core.client_format import strip_foreign
 from matrixbox.core.identifiers import InvalidIdentifier, RoomId, parse_room_id
-from matrixbox.core.json import Json
+from matrixbox.core.json import Json, encode
 
 Summary = Mapping[str, Json]
 
 MAX_ROOMS = 1_000  # of one answer
 MAX_CHILDREN = 1_000  # of one space
-MAX_TEXT = 10_000  # characters of a name or a topic
-_TEXTS = (
-    "name",
-    "topic",
+MAX_TEXT = 2_000  # characters of a name or a topic; the rest is cut off
+MAX_WORD = 255  # characters of whatever else; longer ones are left out
+_TEXTS = ("name", "topic")
+_WORDS = (
     "avatar_url",
     "canonical_alias",
     "join_rule",
@@ -40,6 +40,11 @@ class Space:
     children: Mapping[RoomId, Summary]
     inaccessible: frozenset[str]
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it is."""
+        return len(encode([self.room, *self.children.values(), *self.inaccessible]))
+
 
 def room_summary(value: Json, *, with_children: bool = False) -> dict[str, Json] | None:
     """A summary of a room; None for what is none."""
@@ -53,10 +58,10 @@ def room_summary(value: Json, *, with_children: bool = False) -> dict[str, Json]
     except InvalidIdentifier:
         return None
     shown.update({name: value.get(name) is True for name in _FLAGS})
-    for name in _TEXTS:
+    for name in (*_TEXTS, *_WORDS):
         text = value.get(name)
-        if isinstance(text, str) and len(text) <= MAX_TEXT:
-            shown[name] = text
+        if isinstance(text, str) and (name in _TEXTS or len(text) <= MAX_WORD):
+            shown[name] = text[:MAX_TEXT]
     allowed = value.get("allowed_room_ids")
     if isinstance(allowed, list):
         shown["allowed_room_ids"] = [one for one in allowed[:MAX_ROOMS] if isinstance(one, str)]

@@ -18,7 +18,6 @@ from matrixbox.store import members, names, rooms
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
-
 MAX_LIMIT = 1_000  # rooms on one page
 
 

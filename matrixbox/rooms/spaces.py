@@ -178,6 +178,13 @@ def _is_in_any(tx: Tx, user: UserNid | None, wanted: Sequence[Json]) -> bool:
     return False
 
 
+def standing(tx: Tx, user: UserNid, room_id: RoomId) -> str:
+    """A user's membership in a room, as far as it is known here."""
+    room = names.room_nid(tx, room_id)
+    present = None if room is None else members.get(tx, room, user)
+    return "leave" if present is None else present.membership.name.lower()
+
+
 def is_open_to_server(tx: Tx, room: RoomNid, server: ServerName) -> bool:
     """Whether some user of a server may know of a room."""
     state = CurrentState(tx, room)

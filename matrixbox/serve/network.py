@@ -28,6 +28,7 @@ from matrixbox.federation.parts import Federation
 from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.sender import Sender
+from matrixbox.federation.spaces import Spaces
 from matrixbox.federation.transport import Transport
 from matrixbox.serve.base import Base
 from matrixbox.store import server_keys
@@ -84,6 +85,7 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
         remotes=remotes,
         queries=queries,
         backfill=Backfill(store, env, remotes, keyring, queries),
+        spaces=Spaces(store, env.server_name, queries),
         joins=joins,
         memberships=Memberships(store, env, client, keyring, joins),
         notary=Notary(store, env.clock, keyring, own),
