@@ -7,6 +7,7 @@ from attrs import frozen
 from matrixbox.e2ee.asking import KeyService
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import Destinations, FederationClient
+from matrixbox.federation.inbound import Inbound
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.memberships import Memberships
@@ -30,6 +31,7 @@ class Federation:
     own_keys: OwnKeys
     keyring: Keyring
     remotes: RoomRemotes
+    inbound: Inbound
     joins: Joins
     memberships: Memberships
     queries: Queries

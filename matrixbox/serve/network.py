@@ -17,6 +17,7 @@ from matrixbox.e2ee.remote_lists import RemoteLists
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import FederationClient
 from matrixbox.federation.destinations import Destinations
+from matrixbox.federation.inbound import Inbound
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.key_remotes import KeyRemotes
 from matrixbox.federation.keyring import Keyring
@@ -25,11 +26,13 @@ from matrixbox.federation.network import NetworkTransport, new_transport
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.parts import Federation
+from matrixbox.federation.policies import PolicyRemotes
 from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.sender import Sender
 from matrixbox.federation.spaces import Spaces
 from matrixbox.federation.transport import Transport
+from matrixbox.rooms.receiving import Receiver
 from matrixbox.serve.base import Base
 from matrixbox.store import server_keys
 from matrixbox.tasks import Offload, in_thread, keep_running
@@ -75,6 +78,7 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     asked = KeyRemotes(client)
     lists = RemoteLists(store, asked, env.clock)
     joins = Joins(store, env, client, keyring, base.folder.path, offload)
+    receiver = Receiver(store, env, remotes, keyring, PolicyRemotes(client))
     return Federation(
         transport=transport,
         destinations=destinations,
@@ -83,6 +87,7 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
         own_keys=own,
         keyring=keyring,
         remotes=remotes,
+        inbound=Inbound(store, receiver, None),
         queries=queries,
         backfill=Backfill(store, env, remotes, keyring, queries),
         spaces=Spaces(store, env.server_name, queries),
@@ -98,6 +103,7 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     yield "federation.keys", federation.keyring.run
     yield "federation.destinations", federation.sender.destinations.run
     yield "federation.sender", federation.sender.run
+    yield "federation.receiver", federation.inbound.receiver.run
     yield "federation.joins", federation.joins.run
     yield "e2ee.lists", federation.keys.lists.run
     announcer = Announcer(federation.keys.store, federation.keys.own)

@@ -15,6 +15,7 @@ from matrixbox.api.server import (
     profiles,
     spaces,
     state,
+    transactions,
     version,
     well_known,
 )
@@ -31,6 +32,7 @@ MODULES = (
     profiles,
     spaces,
     state,
+    transactions,
     version,
     well_known,
 )
