@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matrixbox.core.identifiers import DeviceId, UserId
-from matrixbox.core.json import Json, JsonError, encode_canonical
+from matrixbox.core.json import Json, JsonError, encode_strict
 from matrixbox.core.signing import decode_base64, json_signature_valid
 from matrixbox.errors import BadJson, InvalidParam, InvalidSignature
 from matrixbox.store.keys import OneTimeKey
@@ -26,7 +26,7 @@ Object = Mapping[str, Json]
 def canonical(value: Json, most: int, what: str) -> bytes:
     """The canonical form; raises BadJson without one, InvalidParam for one that is too long."""
     try:
-        found = encode_canonical(value)
+        found = encode_strict(value)
     except JsonError as error:
         raise BadJson(f"{what} cannot be signed: {error}.") from error
     if len(found) > most:

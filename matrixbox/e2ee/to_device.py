@@ -22,7 +22,7 @@ from matrixbox.core.identifiers import (
     parse_user_id,
     server_of,
 )
-from matrixbox.core.json import Json, JsonError, encode, encode_canonical
+from matrixbox.core.json import Json, JsonError, encode, encode_strict
 from matrixbox.errors import BadJson, InvalidParam, TooLarge
 from matrixbox.observe import log
 from matrixbox.store import accounts, names, outbound, to_device
@@ -114,7 +114,7 @@ def _batches(
     size = 0
     for user_id, device_id, content in messages:
         try:
-            length = len(encode_canonical(content))
+            length = len(encode_strict(content))
         except JsonError as error:
             raise BadJson(f"That content cannot be sent to another server: {error}.") from error
         if batch and size + length > MAX_EDU:
