@@ -176,6 +176,7 @@ class Destinations:
         try:
             while True:
                 await self._news.wait()
+                self._news = trio.Event()
                 await trio.sleep(_STORE_AFTER_S)
                 await self.write_down()
         finally:
@@ -185,7 +186,6 @@ class Destinations:
 
     async def write_down(self) -> None:
         """Write down what changed and was not written yet."""
-        self._news = trio.Event()
         changed, self._changed = self._changed, {}
         if changed:
             await self.store.write(outbound.put_troubles, self._as_stored([*changed]))

@@ -84,13 +84,14 @@ class Places:
         return None
 
     def make_room(self) -> None:
-        """Break off what takes longest, when a fast destination waits and no place is free."""
-        if not self._lines[0] or len(self.busy) < AT_ONCE:
+        """Break off what takes longest, when fast destinations wait and no place is free."""
+        if len(self.busy) < AT_ONCE:
             return
-        longest = min(self.busy.values(), key=lambda one: one.began)
-        if trio.current_time() - longest.began >= IMPATIENT_S:
-            longest.given_up = True
-            longest.scope.cancel()
+        longest = sorted(self.busy.values(), key=lambda one: one.began)
+        for attempt in longest[: len(self._lines[0])]:
+            if trio.current_time() - attempt.began >= IMPATIENT_S:
+                attempt.given_up = True
+                attempt.scope.cancel()
 
     # --- who is fast
 

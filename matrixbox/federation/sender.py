@@ -236,6 +236,8 @@ class Sender:
             self._soon.pop(server, None)
             self._places.line_up(server, urgent=queue.is_urgent)
             self._start_next()
+            if self._places.waits(server):
+                self._sooner.set()
         elif server not in self._soon:
             self._soon[server] = when = trio.current_time() + EDU_PAUSE_S
             self._wake_at(when, server)
@@ -353,6 +355,9 @@ class Sender:
         self.destinations.failed(server, kind, at_least_s)
         queue.typing.clear()
         queue.presence.clear()
+        queue.unknown = True  # it may be too much by then to send all of it
+        lasting = (transaction.lasting() for transaction in queue.pending)
+        queue.pending = [transaction for transaction in lasting if transaction.size]
         pause_s = self.destinations.send_at(server) - trio.current_time()
         if pause_s > KEEP_PENDING_S or not queue.pending:
             self._queues.pop(server, None)
@@ -374,11 +379,11 @@ class Sender:
     async def _write_down(self) -> None:
         while True:
             await self._to_write.wait()
+            self._to_write = trio.Event()
             await trio.sleep(_STORE_AFTER_S)
             await self._store_taken()
 
     async def _store_taken(self) -> None:
-        self._to_write = trio.Event()
         taken, self._taken = self._taken, {}
         if taken:
             await self.store.write(outbound.take, [*taken.values()])

@@ -28,6 +28,7 @@ MAX_EDU_BYTES = 4 * 1024 * 1024
 """Of the EDUs that must arrive, in one transaction; 50 PDUs add at most 3.2 MiB (T130)."""
 CATCH_UP_OVER = 500
 """More events waiting: of each room only the newest is sent (T083)."""
+PASSING = ("m.typing", "m.presence")
 MAX_RECEIPTS = 500  # in one EDU
 _MAX_RECEIPT_EDUS = 20
 
@@ -62,6 +63,13 @@ class Transaction:
     def seqs(self) -> tuple[int, ...]:
         """The rows of its EDUs."""
         return tuple(edu.seq for edu in self.edus if edu.seq is not None)
+
+    def lasting(self) -> Transaction:
+        """Without what is not told late: typing, presence."""
+        kept = tuple(edu for edu in self.edus if edu.type not in PASSING)
+        if len(kept) == len(self.edus):
+            return self
+        return evolve(self, edus=kept, txn_id=identifier(self.event_ids, kept))
 
     def split(self) -> list[Transaction]:
         """The same in smaller pieces: PDUs, EDUs; halves of either; itself when it is single.

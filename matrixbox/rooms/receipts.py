@@ -13,11 +13,11 @@ from matrixbox.core.json import encode
 from matrixbox.core.relations import relation_of, thread_of
 from matrixbox.errors import Forbidden, InvalidParam, NotFound
 from matrixbox.rooms.env import Env
-from matrixbox.store import account_data, events, members, receipts
+from matrixbox.store import account_data, events, members, outbound, receipts, servers
 from matrixbox.store.account_data import Entry
 from matrixbox.store.caches import Session, StoredEvent
 from matrixbox.store.memberships import Membership
-from matrixbox.store.nids import RoomNid
+from matrixbox.store.nids import RoomNid, UserNid
 from matrixbox.store.receipts import Kind, Receipt
 from matrixbox.store.transaction import Tx
 
@@ -81,15 +81,25 @@ def _set_receipt(
     stored: StoredEvent,
     thread: str,
 ) -> None:
+    if not _move(tx, who.user, room, kind, stored, thread, env.clock.now_ms()):
+        return
+    tx.changed(receipts=(room,))
+    if kind is Kind.READ and servers.has_others(tx, room, env.server_name):
+        tx.changed(topics=(outbound.TOPIC,))
+
+
+def _move(
+    tx: Tx, user: UserNid, room: RoomNid, kind: Kind, stored: StoredEvent, thread: str, ts: int
+) -> bool:
+    """Set a receipt, unless one that is not further back stands; whether it was set."""
     assert stored.pos is not None
     point = (stored.pos, stored.sub)
-    for receipt in receipts.of_user(tx, room, who.user):
+    for receipt in receipts.of_user(tx, room, user):
         if receipt.kind is kind and receipt.thread == thread and receipt.point >= point:
-            return
-    pos = tx.position()
-    event_id, now = stored.event.event_id, env.clock.now_ms()
-    receipts.put(tx, room, Receipt(who.user, kind, thread, event_id, point, now, pos))
-    tx.changed(receipts=(room,))
+            return False
+    event_id = stored.event.event_id
+    receipts.put(tx, room, Receipt(user, kind, thread, event_id, point, ts, tx.position()))
+    return True
 
 
 def _set_fully_read(tx: Tx, who: Session, room: RoomNid, event_id: EventId) -> None:

@@ -6,6 +6,7 @@ Matrix v1.19, Client-Server API, "Typing Notifications" ([C13.07], T084).
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 import trio
@@ -16,6 +17,8 @@ from matrixbox.store.changes import Doorbell, Key, receipts_key
 from matrixbox.store.nids import RoomNid
 
 MAX_TIMEOUT_S = 60.0
+TELL_AGAIN_S = 25.0
+"""Other servers are told anew of who types on: some forget after half a minute."""
 
 
 @define(eq=False)
@@ -23,11 +26,14 @@ class Typing:
     """The typing users of all rooms; each change of a room has a serial number.
 
     ``serial`` begins at a number that no earlier run of the server has used, so that sync tokens
-    of an earlier run see a change.
+    of an earlier run see a change.  ``on_change`` is told of everybody who begins, goes on for long
+    or ends.
     """
 
     doorbell: Doorbell
     serial: int
+    on_change: Callable[[RoomNid, UserId, bool], None] | None = None
+    _told_at: dict[tuple[RoomNid, UserId], float] = field(factory=dict)
     _until: dict[RoomNid, dict[UserId, float]] = field(factory=dict)
     _changed: dict[RoomNid, int] = field(factory=dict)
     _ends: list[tuple[float, RoomNid, UserId]] = field(factory=list)
@@ -35,7 +41,8 @@ class Typing:
 
     def start(self, room: RoomNid, user: UserId, timeout_s: float) -> None:
         """A user types, for at most ``timeout_s`` seconds unless said again."""
-        until = trio.current_time() + min(timeout_s, MAX_TIMEOUT_S)
+        now = trio.current_time()
+        until = now + min(timeout_s, MAX_TIMEOUT_S)
         users = self._until.setdefault(room, {})
         new = user not in users
         users[user] = until
@@ -43,6 +50,8 @@ class Typing:
         self._sooner.set()
         if new:
             self._change(room)
+        if new or self._told_at.get((room, user), now) <= now - TELL_AGAIN_S:
+            self._tell(room, user, is_typing=True)
 
     def stop(self, room: RoomNid, user: UserId) -> None:
         """A user stopped typing."""
@@ -51,6 +60,15 @@ class Typing:
             if not users:
                 del self._until[room]
             self._change(room)
+            self._tell(room, user, is_typing=False)
+
+    def _tell(self, room: RoomNid, user: UserId, *, is_typing: bool) -> None:
+        if self.on_change is not None:
+            self.on_change(room, user, is_typing)
+        if is_typing:
+            self._told_at[room, user] = trio.current_time()
+        else:
+            self._told_at.pop((room, user), None)
 
     def _change(self, room: RoomNid) -> None:
         self.serial += 1
