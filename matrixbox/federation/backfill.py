@@ -39,11 +39,13 @@ MAX_SERVERS = 4  # asked for one gap
 MAX_ROUNDS = 5  # gaps filled for one request of a client
 TOTAL_S = 25.0  # that one request of a client waits
 SERVER_S = 12.0  # for one server, with all that has to be asked of it
-MAX_STATES = 20  # asked for with one page
+MAX_STATES = 10  # asked for with one page
+MAX_ADMITTED = 20_000  # events of states and auth chains, stored for one page
 MAX_SINGLE = 50  # events asked for one by one; beyond, the whole state is
 MAX_AUTH = 500  # auth events fetched for one page
 AT_ONCE = 4
-ADMITTED_AT_ONCE = 200
+ADMITTED_AT_ONCE = 100
+PLACED_AT_ONCE = 25
 WAIT_AFTER_FAILURE_S = 60.0
 _MAX_FAILURES = 1_000
 
@@ -60,6 +62,7 @@ class _Asked:
     room: RoomNid
     room_id: RoomId
     rules: RoomRules
+    admitted: list[int] = field(factory=list)  # counts of events stored for it so far
 
 
 @define(eq=False)
@@ -150,7 +153,7 @@ class Backfill:
             try:
                 with trio.fail_after(SERVER_S):
                     found = await self._page(asked, gap)
-                count = await resolution.write(self.store, history.place, self.env, gap, found)
+                count = await self._place(gap, found)
             except (RemoteError, _Useless, RoomTooCostly, trio.TooSlowError) as error:
                 log.info("no history", server=server, room_id=asked.room_id, reason=str(error))
                 continue
@@ -159,6 +162,17 @@ class Backfill:
                 return True
         self._remember_failure(gap.anchor)
         return False
+
+    async def _place(self, gap: Gap, found: Sequence[Found]) -> int:
+        """Place events, some in each transaction, parents first; how many came in."""
+        count = 0
+        for start in range(0, len(found), PLACED_AT_ONCE):
+            batch = found[start : start + PLACED_AT_ONCE]
+            following = len(found) - start - len(batch)
+            count += await resolution.write(
+                self.store, history.place, self.env, gap, batch, following
+            )
+        return count
 
     def _remember_failure(self, anchor: EventNid) -> None:
         if len(self._failed_until) >= _MAX_FAILURES:
@@ -275,6 +289,9 @@ class Backfill:
 
     async def _admit(self, asked: _Asked, pdus: Sequence[Pdu]) -> set[EventId]:
         """Store what is good of some events; the ids of those that are certainly not."""
+        asked.admitted.append(len(pdus))
+        if sum(asked.admitted) > MAX_ADMITTED:
+            raise _Useless("its events stand on too many others")  # T016
         receipts = await receipt.check(
             self.verifier, asked.rules, asked.room_id, pdus, backfilled=True
         )

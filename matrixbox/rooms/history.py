@@ -157,13 +157,14 @@ def by_auth(event: Event) -> Sequence[EventId]:
 # --- giving it a place
 
 
-def place(tx: Tx, env: Env, gap: Gap, found: Sequence[Found]) -> int:
+def place(tx: Tx, env: Env, gap: Gap, found: Sequence[Found], following: int = 0) -> int:
     """Place events, each after its parents, before the anchor of their gap; how many came in.
 
-    Where neither all parents nor the state are known, or an auth event is missing, an event is
-    left out, and so are those that build on it.
+    ``following`` is the number of events that will be placed between these and the anchor.  Where
+    neither all parents nor the state are known, or an auth event is missing, an event is left out,
+    and so are those that build on it.
     """
-    return _Placing(tx, env, gap).place_all(found)
+    return _Placing(tx, env, gap).place_all(found, following)
 
 
 class _Placing:
@@ -174,11 +175,13 @@ class _Placing:
         create = rooms.create_nid(tx, gap.room)
         self.create = None if create is None else events.by_nid(tx, create)
 
-    def place_all(self, found: Sequence[Found]) -> int:
+    def place_all(self, found: Sequence[Found], following: int) -> int:
         anchor = events.by_nid(self.tx, self.gap.anchor)
         top = place_of(anchor)
         floor = _floor(self.tx, self.gap.room, top)
-        sub = top.sub - len(found) if floor is None else max(top.sub - len(found), floor + 1)
+        sub = top.sub - following - len(found)
+        if floor is not None:
+            sub = max(sub, floor + 1)
         count = 0
         for one in found:
             if sub >= top.sub:

@@ -183,9 +183,10 @@ async def test_jump_to_a_date_before_the_join(tmp_path: Path, direction: str) ->
             ids.append(await one.say(ann, room, f"m{number}"))
         land.clock.step(60_000)
         await two.join(bo, room, "one.test")
-        wanted = times[100] + (1 if direction == "b" else -1)
+        wanted = times[100] + (30_000 if direction == "b" else -30_000)
         found = await nearest(two, bo, room, wanted, direction)
-        assert found == {"event_id": ids[100], "origin_server_ts": times[100]}
+        assert found["event_id"] == ids[100]
+        assert abs(found["origin_server_ts"] - times[100]) < 30_000
         path = f"/rooms/{quote(room)}/context/{quote(ids[100])}"
         around = await two.client(bo, "GET", path, limit="10")
         assert around["event"]["content"]["body"] == "m100"
