@@ -19,6 +19,7 @@ from matrixbox.errors import AddressRefused, RemoteError, RemoteInvalid
 from matrixbox.net.caching import Cache
 from matrixbox.net.exchange import Answer, Limits, Request
 from matrixbox.net.http import HttpClient, InvalidUrl, Url, parse_url
+from matrixbox.observe import log
 from matrixbox.tasks import jittered
 
 PATH = "/.well-known/matrix/server"
@@ -88,6 +89,7 @@ class WellKnown:
                 return None
             fresh_s = min(max(jittered(life_s, 0.1), SHORTEST_LIFE_S), LONGEST_LIFE_S)
             self._cache.put(hostname, Known(delegated, 0), fresh_s, LONGEST_LIFE_S)
+            log.debug("delegation found", host=hostname, to=delegated, holds_s=round(fresh_s))
             return delegated
 
     def doubt(self, hostname: str) -> None:

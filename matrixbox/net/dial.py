@@ -66,7 +66,7 @@ class Dialler:
 
     async def _places(self, route: Route) -> list[Place]:
         """Where to try, best first; raises when there is nowhere."""
-        found = [await self._addresses(target) for target in route.targets]
+        found = await self._all_addresses(route.targets)
         per_target = MAX_ADDRESSES if len(found) == 1 else max(2, MAX_ADDRESSES // len(found))
         places: list[Place] = []
         refused = False
@@ -86,6 +86,18 @@ class Dialler:
             text = "its addresses are not dialled" if refused else "; ".join(reasons)
             raise failure(route.name, text or "no such name")
         return list(dict.fromkeys(places))[:MAX_ADDRESSES]
+
+    async def _all_addresses(self, targets: Sequence[Target]) -> list[Sequence[IPAddress] | str]:
+        """The addresses of each target, or why it has none; all are looked up at once."""
+        found: dict[Target, Sequence[IPAddress] | str] = {}
+
+        async def look_up(target: Target) -> None:
+            found[target] = await self._addresses(target)
+
+        async with trio.open_nursery() as nursery:
+            for target in dict.fromkeys(targets):
+                nursery.start_soon(look_up, target)
+        return [found[target] for target in targets]
 
     async def _addresses(self, target: Target) -> Sequence[IPAddress] | str:
         """The addresses of a target, or why there are none."""

@@ -192,7 +192,7 @@ class HttpClient:
                 is_kept = False
                 try:
                     yield answer
-                    is_kept = self._keep(pool, connection)
+                    is_kept = await self._keep(pool, connection)
                 finally:
                     if not is_kept:
                         await connection.aclose()
@@ -261,13 +261,15 @@ class HttpClient:
             await connection.aclose()
         return None
 
-    def _keep(self, pool: _Pool, connection: Connection) -> bool:
-        """Whether the connection waits for the next request now."""
-        idle = sum(len(each.idle) for each in self._pools.values())
-        if len(pool.idle) >= IDLE_PER_ROUTE or idle >= IDLE_IN_ALL:
+    async def _keep(self, pool: _Pool, connection: Connection) -> bool:
+        """Whether the connection waits for the next request now; the oldest one makes room."""
+        if len(pool.idle) >= IDLE_PER_ROUTE or not connection.reset() or not _may_live(connection):
             return False
-        if not connection.reset() or not _may_live(connection):
-            return False
+        idle = [(each, kept) for each in self._pools.values() for kept in each.idle]
+        if len(idle) >= IDLE_IN_ALL:
+            its_pool, oldest = min(idle, key=lambda found: found[1].idle_since_s)
+            its_pool.idle.remove(oldest)
+            await oldest.aclose()
         pool.idle.append(connection)
         return True
 

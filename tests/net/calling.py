@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 
 import trio
 from attrs import frozen
+from trio.testing import MockClock
 
 from matrixbox.net.exchange import Limits, Request, Route, Target
 from matrixbox.net.guard import AddressGuard
 from matrixbox.net.http import HttpClient
 from tests.net.names import NameServer, name_server, resolver_of
-from tests.net.web import Switchboard, Web, trusting_context, web
+from tests.net.web import Switchboard, Web, reply, trusting_context, web
 
 QUICK = Limits(total_s=5.0, idle_s=2.0, max_bytes=100_000)
 GET = Request("GET", "/x")
@@ -42,6 +43,12 @@ class Net:
         self.web.certify(name)
         for port in ports or (443, 8448):
             self.switchboard.lines[address, port] = self.web.port
+
+    async def hurry(self, clock: MockClock, rate: float) -> None:
+        """Let time pass quickly, once there is a connection to a.test: TLS takes real time."""
+        self.web.on("a.test", "/warm", reply())
+        await self.client.exchange(route(), Request("GET", "/warm"), QUICK)
+        clock.rate = rate
 
 
 @asynccontextmanager
