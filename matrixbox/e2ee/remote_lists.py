@@ -46,6 +46,8 @@ MAX_STREAM_ID = 2**53 - 1
 AT_ONCE = 4
 FIRST_RETRY_MS = 60_000
 LAST_RETRY_MS = 24 * 3600 * 1000
+LOOK_AGAIN_S = 1.0
+"""While lists are being fetched."""
 USAGES = ("master", "self_signing")
 
 
@@ -275,15 +277,13 @@ class RemoteLists:
                 now_ms = self.clock.now_ms()
                 wait_s = LAST_RETRY_MS / 1000
                 for user_id, known in self.store.read(device_lists.stale_lists, 2 * AT_ONCE):
-                    if len(self._under_way) >= AT_ONCE:
-                        wait_s = 1.0
-                        break
                     if known.retry_ms > now_ms:
                         wait_s = min(wait_s, (known.retry_ms - now_ms) / 1000)
-                    elif user_id not in self._under_way:
+                        continue
+                    wait_s = min(wait_s, LOOK_AGAIN_S)
+                    if user_id not in self._under_way and len(self._under_way) < AT_ONCE:
                         nursery.start_soon(self._refresh, user_id, name=f"devices of {user_id}")
                         await trio.lowlevel.checkpoint()
-                    wait_s = min(wait_s, 5.0) if user_id in self._under_way else wait_s
                 with trio.move_on_after(wait_s):
                     await doorbell.beyond(position, device_lists.STALE)
 

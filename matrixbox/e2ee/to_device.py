@@ -222,9 +222,6 @@ def _parse_edu(
     return sender_id, kind, message_id, found
 
 
-# --- reading
-
-
-def acknowledge(tx: Tx, device: DeviceNid, until: int) -> None:
-    """The device has what came up to a position."""
-    to_device.remove_until(tx, device, until)
+def forget_received(tx: Tx, before_ms: int) -> None:
+    """Forget which messages of other servers were received before a time."""
+    to_device.forget_received(tx, before_ms)

@@ -232,9 +232,11 @@ class Town:
 
 
 @asynccontextmanager
-async def town(path: Path | None = None, remote: KeysRemote | None = None) -> AsyncIterator[Town]:
+async def town(
+    path: Path | None = None, remote: KeysRemote | None = None, **env: Any
+) -> AsyncIterator[Town]:
     """A household for one test."""
-    async with household(path) as house:
+    async with household(path, **env) as house:
         asked = remote or NoRemote()
         store, clock = house.store, house.env.clock
         lists = RemoteLists(store, asked, clock)
