@@ -291,7 +291,7 @@ async def test_only_accounts_that_can_answer_are_invited():
         room = await house.room(ann)
         with pytest.raises(NotFound):
             await house.invite(ann, room, "@nobody:home.test")
-        with pytest.raises(Forbidden):
+        with pytest.raises(NotFound):
             await house.invite(ann, room, "@bo:far.test")
         await house.store.write(accounts.set_state, bo.user, AccountState.DEACTIVATED)
         with pytest.raises(NotFound):

@@ -48,7 +48,8 @@ def setting(house: House) -> Setting:
 
 def check(target: Target, answer: Answer) -> None:
     """The answer must be one of the protocol."""
-    assert answer.status < 500, str(answer)
+    # Other servers are named at random, and none of them is there.
+    assert answer.status < 500 or answer.status in (502, 504), str(answer)
     if "fallback" in target.pattern and answer.headers["content-type"].startswith("text/html"):
         return
     problems = header_problems(answer)
