@@ -8,7 +8,7 @@ given when everything is in its room or kept in the database until it can be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 import trio
@@ -36,6 +36,7 @@ MAX_PDUS = 50
 MAX_EDUS = 100
 MAX_TXN_ID_BYTES = 1_024
 ROOMS_AT_ONCE = 4  # of one transaction
+JOIN_S = 20.0  # that events wait for a join of ours to their room
 RETRY_MS = 1_000  # for a server that is too fast
 
 _FAILED = (Verdict.DROPPED, Verdict.REJECTED)
@@ -56,10 +57,17 @@ class _UnderWay:
 class Inbound:
     """Takes transactions."""
 
-    def __init__(self, store: Store, receiver: Receiver, edus: EduReceiver | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        receiver: Receiver,
+        edus: EduReceiver | None,
+        joined: Callable[[RoomId, float], Awaitable[None]] | None = None,
+    ) -> None:
         self.store = store
         self.receiver = receiver
         self.edus = edus
+        self._joined = joined
         self._under_way: dict[ServerName, _UnderWay] = {}
 
     async def take(self, origin: ServerName, txn_id: str, body: Mapping[str, Json]) -> bytes:
@@ -119,6 +127,8 @@ class Inbound:
     async def _received(
         self, origin: ServerName, room_id: RoomId, pdus: Sequence[Pdu]
     ) -> Mapping[EventId, Outcome]:
+        if self._joined is not None:
+            await self._joined(room_id, JOIN_S)  # what comes during a join is of use after it
         try:
             return await self.receiver.receive(origin, room_id, pdus)
         except StoreError:

@@ -36,7 +36,9 @@ from matrixbox.observe import log
 from matrixbox.rooms import arrival, handshake, membership, outside, residence, resolution
 from matrixbox.rooms.arrival import Arrived, Partial
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.receiving import Receiver
 from matrixbox.rooms.remote import Signed, Verifier
+from matrixbox.store import events
 from matrixbox.store.caches import Session
 from matrixbox.store.database import Store
 from matrixbox.store.nids import RoomNid
@@ -47,6 +49,8 @@ MAX_CANDIDATES = 10
 MAKE_S = 20.0  # for a template while there are others to ask
 SEND_AGAIN = 1  # times that a server is asked again which has our join, but whose answer was lost
 WHOLE_S = 900.0
+COMING_BACK_S = 20.0  # for what a join stands on, in a room that we are in
+LOOK_EVERY_S = 0.1
 HEAVY_ABOVE = 500  # entries of a state that is not put in place on the event loop
 VERSIONS = tuple(ROOM_VERSIONS)
 
@@ -80,6 +84,7 @@ class Joins:
     env: Env
     client: FederationClient
     verifier: Verifier
+    receiver: Receiver
     folder: Path | None = None
     offload: Offload = in_thread
     omit_members: bool = False
@@ -236,7 +241,7 @@ class Joins:
         here = self.store.read(residence.resident_room, self.env, room_id)
         if here is not None:
             # We are in the room, and only its way in was closed to us: the graph goes on.
-            await self._write(handshake.take_back, join)
+            await self._come_back(server, join)
             return
         try:
             room = await self._write(arrival.begin, room_id, rules)
@@ -246,6 +251,17 @@ class Joins:
             raise RemoteInvalid(server, f"its answer to our join is of no use: {error}") from error
         if index.members_omitted:
             self.when_partial(room)
+
+    async def _come_back(self, server: ServerName, join: Event) -> None:
+        """Let a join of ours into a room that goes on here; its parents may be missing yet."""
+        await self.receiver.receive(server, join.room_id, [join.json])
+        with trio.move_on_after(COMING_BACK_S):
+            while (outcome := self.store.read(_status, join)) is None:
+                await trio.sleep(LOOK_EVERY_S)
+            if outcome & handshake.REFUSED:
+                raise RemoteInvalid(server, "it let our user in where the room does not")
+            return
+        raise RemoteTimeout(server, "what our join stands on is missing")
 
     async def _signed_join(self, server: ServerName, event: Event, index: Index) -> Event:
         """Our join, with the signatures of those who vouch for it."""
@@ -290,6 +306,12 @@ class Joins:
 
     async def _write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         return await resolution.write(self.store, function, self.env, *args)
+
+
+def _status(tx: Tx, event: Event) -> int | None:
+    """The verdict on an event; None while it has none."""
+    stored = events.by_id(tx, event.event_id)
+    return None if stored is None or stored.snapshot is None else stored.status
 
 
 def _confirmed(server: ServerName, built: Built, index: Index) -> RoomRules:

@@ -17,6 +17,7 @@ from matrixbox.e2ee.remote_lists import RemoteLists
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import FederationClient
 from matrixbox.federation.destinations import Destinations
+from matrixbox.federation.edus import EduReceiver
 from matrixbox.federation.inbound import Inbound
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.key_remotes import KeyRemotes
@@ -77,8 +78,8 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     remotes, queries = RoomRemotes(client), Queries(client)
     asked = KeyRemotes(client)
     lists = RemoteLists(store, asked, env.clock)
-    joins = Joins(store, env, client, keyring, base.folder.path, offload)
     receiver = Receiver(store, env, remotes, keyring, PolicyRemotes(client))
+    joins = Joins(store, env, client, keyring, receiver, base.folder.path, offload)
     return Federation(
         transport=transport,
         destinations=destinations,
@@ -87,7 +88,7 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
         own_keys=own,
         keyring=keyring,
         remotes=remotes,
-        inbound=Inbound(store, receiver, None),
+        inbound=Inbound(store, receiver, EduReceiver(store, env, lists)),
         queries=queries,
         backfill=Backfill(store, env, remotes, keyring, queries),
         spaces=Spaces(store, env.server_name, queries),
