@@ -205,8 +205,13 @@ class Person:
             start = f"&from={quote(page['end'])}"
 
     def sync(self, since: str | None = None, **more: Any) -> Any:
-        """One call of sync without waiting."""
-        query = {"timeout": 0, **({} if since is None else {"since": since}), **more}
+        """One call of sync without waiting.
+
+        A first one has a timeout of its own, which does nothing: Synapse gives the same answer to
+        the same question for two minutes.
+        """
+        query = {"timeout": next(_serial)} if since is None else {"timeout": 0, "since": since}
+        query |= more
         return self.request("GET", f"/sync?{urlencode(query)}")
 
     def section(self, kind: str, room: str) -> Any:

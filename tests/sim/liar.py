@@ -170,7 +170,7 @@ class Liar(Node):
             "pdus": pdus,
             "edus": [],
         }
-        uri = target("send", secrets.token_hex(6))
+        uri = target("v1", "send", secrets.token_hex(6))
         try:
             client = self.services.federation.client
             await client.put_json(ServerName(server), uri, body, ignore_backoff=True)

@@ -70,6 +70,7 @@ class Network:
     cut: set[frozenset[ServerName]] = field(factory=set)
     tasks: trio.Nursery | None = None  # where the copies of requests run
     requests: int = 0
+    joins: list[tuple[ServerName, str, float]] = field(factory=list)  # who, room, when
 
     def partition(self, group: set[ServerName]) -> None:
         """Cut all links between a group of servers and the others."""
@@ -94,6 +95,9 @@ class Network:
         self.requests += 1
         number = self.requests
         self.trace.note("ask", number, origin, to, request.method, request.target)
+        if "/send_join/" in request.target:
+            room_id = unquote(request.target.split("/")[5])
+            self.joins.append((origin, room_id, trio.current_time()))
         link = frozenset((origin, to))
         host = self.hosts.get(to)
         if host is None:
@@ -132,8 +136,8 @@ class SimTransport:
     origin: ServerName
 
     async def exchange(self, server: ServerName, request: Request, limits: Limits) -> Answer:
-        """See ``Transport``."""
-        with trio.move_on_after(limits.total_s):
+        """See ``Transport``; an answer comes in one piece or, for so long, not at all."""
+        with trio.move_on_after(min(limits.total_s, limits.idle_s)):
             answer = await self.network.carry(self.origin, server, request)
             if len(answer.body) > limits.max_bytes:
                 raise RemoteInvalid(server, "the answer is too large")
