@@ -40,6 +40,7 @@ from matrixbox.rooms.receiving import Receiver
 from matrixbox.rooms.remote import Signed, Verifier
 from matrixbox.store import events
 from matrixbox.store.caches import Session
+from matrixbox.store.changes import room_key
 from matrixbox.store.database import Store
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -50,7 +51,6 @@ MAKE_S = 20.0  # for a template while there are others to ask
 SEND_AGAIN = 1  # times that a server is asked again which has our join, but whose answer was lost
 WHOLE_S = 900.0
 COMING_BACK_S = 20.0  # for what a join stands on, in a room that we are in
-LOOK_EVERY_S = 0.1
 HEAVY_ABOVE = 500  # entries of a state that is not put in place on the event loop
 VERSIONS = tuple(ROOM_VERSIONS)
 
@@ -241,7 +241,7 @@ class Joins:
         here = self.store.read(residence.resident_room, self.env, room_id)
         if here is not None:
             # We are in the room, and only its way in was closed to us: the graph goes on.
-            await self._come_back(server, join)
+            await self._come_back(server, here, join)
             return
         try:
             room = await self._write(arrival.begin, room_id, rules)
@@ -252,12 +252,21 @@ class Joins:
         if index.members_omitted:
             self.when_partial(room)
 
-    async def _come_back(self, server: ServerName, join: Event) -> None:
+    async def _verdict(self, room: RoomNid, event: Event) -> int:
+        """The status of an event, once it has its place in a room."""
+        doorbell = self.store.doorbell
+        while True:
+            position = doorbell.position
+            status = self.store.read(_status, event)
+            if status is not None:
+                return status
+            await doorbell.beyond(position, {room_key(room)})
+
+    async def _come_back(self, server: ServerName, room: RoomNid, join: Event) -> None:
         """Let a join of ours into a room that goes on here; its parents may be missing yet."""
         await self.receiver.receive(server, join.room_id, [join.json])
         with trio.move_on_after(COMING_BACK_S):
-            while (outcome := self.store.read(_status, join)) is None:
-                await trio.sleep(LOOK_EVERY_S)
+            outcome = await self._verdict(room, join)
             if outcome & handshake.REFUSED:
                 raise RemoteInvalid(server, "it let our user in where the room does not")
             return
