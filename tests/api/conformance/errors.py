@@ -40,7 +40,7 @@ STATUSES: Mapping[str, frozenset[int]] = {
         "M_TOO_LARGE": (413, 414, 431),  # the body or event, the request line, the headers
         "M_UNABLE_TO_AUTHORISE_JOIN": (400,),
         "M_UNABLE_TO_GRANT_JOIN": (400,),
-        "M_UNKNOWN": (400, 401, 409, 415),
+        "M_UNKNOWN": (400, 401, 409, 415, 502, 504),
         "M_UNKNOWN_TOKEN": (401,),
         "M_UNRECOGNIZED": (404, 405),
         "M_UNSUPPORTED_ROOM_VERSION": (400,),

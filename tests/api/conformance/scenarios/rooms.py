@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.api.conformance.house import House
+from tests.api.conformance.house import House, User
 from tests.api.conformance.scenarios import covers
 from tests.api.conformance.server import SERVER_NAME
 
@@ -181,6 +181,108 @@ def the_list_of_public_rooms(house: House) -> None:
     alice.bad(404, "M_NOT_FOUND", "PUT", path, UNKNOWN_ROOM, body={"visibility": "public"})
     alice.bad(400, "M_INVALID_PARAM", "PUT", path, private, body={"visibility": "hidden"})
     bob.bad(403, "M_FORBIDDEN", "PUT", path, public, body={"visibility": "public"})
+
+
+@covers("GET /v3/publicRooms")
+def asking_servers_that_do_not_answer(house: House) -> None:
+    alice = house.user("alice")
+    down = "127.0.0.1:1"
+    failed = (502, "M_UNKNOWN")
+    path = "/v3/directory/room/{}"
+    house.bad(*failed, "GET", path, f"#kitchen:{down}", described=False)
+    elsewhere = {"query": {"server": down}}
+    alice.bad(*failed, "GET", "/v3/publicRooms", **elsewhere, described=False)
+    alice.bad(*failed, "POST", "/v3/publicRooms", body={}, **elsewhere, described=False)
+    # Strangers do not make us ask others.
+    house.bad(401, "M_MISSING_TOKEN", "GET", "/v3/publicRooms", **elsewhere)
+    wrong = {"query": {"server": "no server"}}
+    alice.bad(400, "M_INVALID_PARAM", "GET", "/v3/publicRooms", **wrong)
+    at_home = alice.good("GET", "/v3/publicRooms", query={"server": SERVER_NAME})
+    assert at_home == alice.good("GET", "/v3/publicRooms")
+
+
+@covers("GET /v1/rooms/{roomId}/hierarchy")
+def walking_through_a_space(house: House) -> None:
+    alice, bob = house.user("alice"), house.user("bob")
+    kitchen = alice.room(preset="public_chat", name="Kitchen")
+    cellar = alice.room(name="Cellar")
+    inner = alice.room(preset="public_chat", creation_content={"type": "m.space"}, name="Inner")
+    home = alice.room(preset="public_chat", creation_content={"type": "m.space"}, name="Home")
+    via = {"via": [SERVER_NAME]}
+    alice.put_state(home, "m.space.child", {**via, "order": "b"}, inner)
+    alice.put_state(home, "m.space.child", {**via, "order": "a", "suggested": True}, cellar)
+    alice.put_state(home, "m.space.child", {"order": "c"}, kitchen)  # without `via` it is none
+    alice.put_state(inner, "m.space.child", via, kitchen)
+    alice.put_state(inner, "m.space.child", via, home)  # round and round
+    path = "/v1/rooms/{}/hierarchy"
+
+    def rooms(who: User, **query: str) -> list[str]:
+        found = who.good("GET", path, home, query=query)
+        return [room["room_id"] for room in found["rooms"]]
+
+    assert rooms(alice) == [home, cellar, inner, kitchen]
+    assert rooms(bob) == [home, inner, kitchen]
+    assert rooms(alice, max_depth="1") == [home, cellar, inner]
+    assert rooms(alice, max_depth="0") == [home]
+    assert rooms(alice, suggested_only="true") == [home, cellar]
+    walked: list[str] = []
+    query = {"limit": "1"}
+    while True:
+        page = alice.good("GET", path, home, query=query)
+        walked += [room["room_id"] for room in page["rooms"]]
+        if "next_batch" not in page:
+            break
+        query["from"] = page["next_batch"]
+    assert walked == [home, cellar, inner, kitchen]
+    token = alice.good("GET", path, home, query={"limit": "1"})["next_batch"]
+    for changed in ({"max_depth": "1"}, {"suggested_only": "true"}):
+        alice.bad(400, "M_INVALID_PARAM", "GET", path, home, query={"from": token, **changed})
+    alice.bad(400, "M_INVALID_PARAM", "GET", path, home, query={"from": "nothing"})
+    bob.bad(400, "M_INVALID_PARAM", "GET", path, home, query={"from": token})
+    for wrong in ({"limit": "0"}, {"limit": "x"}, {"max_depth": "-1"}, {"suggested_only": "1"}):
+        alice.bad(400, "M_INVALID_PARAM", "GET", path, home, query=wrong)
+    bob.bad(403, "M_FORBIDDEN", "GET", path, cellar)
+    bob.bad(403, "M_FORBIDDEN", "GET", path, UNKNOWN_ROOM)
+    bob.bad(400, "M_INVALID_PARAM", "GET", path, "kitchen")
+
+
+@covers("GET /v1/room_summary/{roomIdOrAlias}")
+def summing_up_a_room(house: House) -> None:
+    alice, bob = house.user("alice"), house.user("bob")
+    alias = house.name("square")
+    encryption = {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
+    public = alice.room(
+        preset="public_chat",
+        name="Square",
+        room_alias_name=alias,
+        room_version="11",
+        initial_state=[encryption],
+    )
+    private = alice.room(name="Cellar")
+    path = "/v1/room_summary/{}"
+    for named in (public, f"#{alias}:{SERVER_NAME}"):
+        found = bob.good("GET", path, named, query={"via": SERVER_NAME})
+        assert found["name"] == "Square"
+        assert found["room_version"] == "11"
+        assert found["encryption"] == "m.megolm.v1.aes-sha2"
+        assert found["membership"] == "leave"
+        assert "membership" not in house.good("GET", path, named)
+    assert alice.good("GET", path, private)["membership"] == "join"
+    bob.bad(404, "M_NOT_FOUND", "GET", path, private)
+    house.bad(404, "M_NOT_FOUND", "GET", path, private)
+    alice.upon(private, "invite", bob)
+    assert bob.good("GET", path, private)["membership"] == "invite"
+    restricted = {"join_rule": "restricted"}
+    allow = [{"type": "m.room_membership", "room_id": public}]
+    alice.put_state(private, "m.room.join_rules", {**restricted, "allow": allow})
+    carol = house.user("carol")
+    carol.bad(404, "M_NOT_FOUND", "GET", path, private)
+    carol.join(public)
+    assert carol.good("GET", path, private)["allowed_room_ids"] == [public]
+    bob.bad(404, "M_NOT_FOUND", "GET", path, UNKNOWN_ROOM)
+    bob.bad(404, "M_NOT_FOUND", "GET", path, "#nothing:home.test")
+    house.bad(404, "M_NOT_FOUND", "GET", path, "#nothing:127.0.0.1:1")
+    bob.bad(400, "M_INVALID_PARAM", "GET", path, "kitchen")
 
 
 @covers(

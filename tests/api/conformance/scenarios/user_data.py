@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.api.conformance.house import House
 from tests.api.conformance.scenarios import covers
 from tests.api.conformance.scenarios.events import UNKNOWN_EVENT
@@ -9,6 +11,30 @@ from tests.api.conformance.scenarios.rooms import UNKNOWN_ROOM
 from tests.api.conformance.server import SERVER_NAME
 
 AVATAR = "mxc://home.test/abc"
+
+
+@covers("POST /v3/user/{userId}/openid/request_token")
+def proving_who_one_is(house: House) -> None:
+    alice, bob = house.user("alice"), house.user("bob")
+    path = "/v3/user/{}/openid/request_token"
+    given = alice.good("POST", path, alice.user_id, body={})
+    assert given["token_type"] == "Bearer"
+    assert given["matrix_server_name"] == SERVER_NAME
+    assert given["expires_in"] == 3600
+    userinfo = "/_matrix/federation/v1/openid/userinfo"
+
+    def ask(token: str) -> Any:
+        return house.ask("GET", userinfo, query={"access_token": token}, described=False)
+
+    assert ask(given["access_token"]).json == {"sub": alice.user_id}
+    # Neither kind of token does for the other.
+    answer = ask(alice.token)
+    assert (answer.status, answer.errcode) == (401, "M_UNKNOWN_TOKEN")
+    house.bad(401, "M_UNKNOWN_TOKEN", "GET", "/v3/account/whoami", token=given["access_token"])
+    assert house.ask("GET", userinfo, described=False).errcode == "M_MISSING_PARAM"
+    bob.bad(403, "M_FORBIDDEN", "POST", path, alice.user_id, body={})
+    bob.bad(400, "M_INVALID_PARAM", "POST", path, "alice", body={})
+    bob.bad(400, "M_BAD_JSON", "POST", path, bob.user_id, body=[])
 
 
 @covers(
