@@ -216,7 +216,7 @@ class Features:
     """[features]"""
 
     presence: bool = _setting(
-        kinds.flag(), True, "Whether users see who is online.", in_effect=False
+        kinds.flag(), True, "Whether users see who is online."
     )
     url_previews: bool = _setting(
         kinds.flag(),

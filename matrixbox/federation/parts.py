@@ -7,6 +7,7 @@ from attrs import frozen
 from matrixbox.e2ee.asking import KeyService
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import Destinations, FederationClient
+from matrixbox.federation.edus import EduReceiver
 from matrixbox.federation.inbound import Inbound
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.keyring import Keyring
@@ -27,6 +28,7 @@ class Federation:
     transport: Transport
     destinations: Destinations
     sender: Sender
+    edus: EduReceiver
     client: FederationClient
     own_keys: OwnKeys
     keyring: Keyring

@@ -7,12 +7,13 @@ from attrs import frozen
 from matrixbox.clock import Clock
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.signing import SigningKey
+from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.typing import Typing
 
 
 @frozen
 class Env:
-    """Our name, our key, the clock, who types; made once, in ``serve``."""
+    """Our name, our key, the clock, who types, who is there; made once, in ``serve``."""
 
     server_name: ServerName
     key: SigningKey
@@ -20,3 +21,4 @@ class Env:
     typing: Typing
     default_version: str
     publish_by_anyone: bool = True
+    presence: Presence | None = None  # None: the feature is off

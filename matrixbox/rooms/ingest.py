@@ -74,6 +74,8 @@ def send(
     if transaction is not None:
         accounts.put_transaction(tx, transaction.device, transaction.key, stored.nid)
     distribution.distribute(tx, env, stored)
+    if env.presence is not None and draft.type != DUMMY:
+        tx.after_commit(env.presence.active, draft.sender)
     return stored
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from attrs import frozen
 
 from matrixbox.core.events import Event
-from matrixbox.core.identifiers import EventId
+from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId, server_of
 from matrixbox.core.json import encode
 from matrixbox.core.relations import relation_of, thread_of
 from matrixbox.errors import Forbidden, InvalidParam, NotFound
 from matrixbox.rooms.env import Env
-from matrixbox.store import account_data, events, members, outbound, receipts, servers
+from matrixbox.rooms.servers import is_allowed
+from matrixbox.store import account_data, events, members, names, outbound, receipts, servers
 from matrixbox.store.account_data import Entry
 from matrixbox.store.caches import Session, StoredEvent
 from matrixbox.store.memberships import Membership
@@ -52,6 +53,8 @@ def mark(tx: Tx, env: Env, who: Session, room: RoomNid, marks: Marks) -> None:
         else:
             _check_thread(tx, stored, marks.thread)
             _set_receipt(tx, env, who, room, KINDS[kind], stored, marks.thread or "")
+    if env.presence is not None:
+        tx.after_commit(env.presence.active, who.user_id)
 
 
 def thread_root(tx: Tx, event: Event) -> EventId | None:
@@ -99,6 +102,47 @@ def _move(
             return False
     event_id = stored.event.event_id
     receipts.put(tx, room, Receipt(user, kind, thread, event_id, point, ts, tx.position()))
+    return True
+
+
+@frozen
+class FarReceipt:
+    """How far a user of another server says to have read."""
+
+    room_id: RoomId
+    user_id: UserId
+    event_id: EventId
+    ts: int
+    thread: str | None
+
+
+def receive(tx: Tx, env: Env, origin: ServerName, far: FarReceipt) -> bool:
+    """Take a receipt of another server's user ([B7.03], T038).
+
+    Dropped unless the user is the origin's and in the room, the room is one of ours, and its access
+    control list lets the origin take part.  False: the event is not here yet.
+    """
+    room, user = names.room_nid(tx, far.room_id), names.user_nid(tx, far.user_id)
+    if room is None or user is None or server_of(far.user_id) != origin:
+        return True
+    present = members.get(tx, room, user)
+    if present is None or present.membership is not Membership.JOIN:
+        return True
+    if not members.local_joined(tx, room) or not is_allowed(tx, room, origin):
+        return True
+    stored = events.by_id(tx, far.event_id)
+    if stored is None:
+        return False
+    if stored.room != room or stored.pos is None:
+        return True
+    try:
+        _check_thread(tx, stored, far.thread)
+    except InvalidParam:
+        return True
+    now_ms = env.clock.now_ms()
+    ts = far.ts if 0 <= far.ts <= now_ms else now_ms
+    if _move(tx, user, room, Kind.READ, stored, far.thread or "", ts):
+        tx.changed(receipts=(room,))
     return True
 
 

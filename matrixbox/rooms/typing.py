@@ -45,6 +45,8 @@ class Typing:
         until = now + min(timeout_s, MAX_TIMEOUT_S)
         users = self._until.setdefault(room, {})
         new = user not in users
+        if not new and abs(users[user] - until) < 1.0:
+            return  # said again and again (T084)
         users[user] = until
         heapq.heappush(self._ends, (until, room, user))
         self._sooner.set()

@@ -21,6 +21,7 @@ from matrixbox.household.users import Users
 from matrixbox.keyfile import open_key
 from matrixbox.rooms import time_floor
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.time_floor import TimeFloor
 from matrixbox.rooms.typing import Typing
 from matrixbox.store import meta
@@ -76,6 +77,7 @@ def _base(settings: Settings, folder: DataFolder, store: Store, time: TimeFloor)
     # Serial numbers of an earlier run are below those of a later one; see Typing.
     serial = int(store.read(meta.get_text, "boots") or 0) + 1 << 32
     typing = Typing(store.doorbell, serial)
+    presence = Presence(store, time.clock, server_name, typing)
     env = Env(
         server_name,
         key,
@@ -83,6 +85,7 @@ def _base(settings: Settings, folder: DataFolder, store: Store, time: TimeFloor)
         typing,
         settings.rooms.default_version,
         publish_by_anyone=settings.rooms.publish == "anyone",
+        presence=presence if settings.features.presence else None,
     )
     passwords = Passwords(settings.limits.password_hash_cost)
     close = partial(_close_account, env)

@@ -80,15 +80,22 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     lists = RemoteLists(store, asked, env.clock)
     receiver = Receiver(store, env, remotes, keyring, PolicyRemotes(client))
     joins = Joins(store, env, client, keyring, receiver, base.folder.path, offload)
+    sender = Sender(store, env, client, destinations)
+    env.typing.on_change = sender.typing
+    if env.presence is not None:
+        env.presence.on_change = sender.present
+        sender.presence_of = env.presence.pushed
+    edus = EduReceiver(store, env, lists)
     return Federation(
         transport=transport,
         destinations=destinations,
-        sender=Sender(store, env, client, destinations),
+        sender=sender,
+        edus=edus,
         client=client,
         own_keys=own,
         keyring=keyring,
         remotes=remotes,
-        inbound=Inbound(store, receiver, EduReceiver(store, env, lists)),
+        inbound=Inbound(store, receiver, edus),
         queries=queries,
         backfill=Backfill(store, env, remotes, keyring, queries),
         spaces=Spaces(store, env.server_name, queries),
@@ -104,6 +111,9 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     yield "federation.keys", federation.keyring.run
     yield "federation.destinations", federation.sender.destinations.run
     yield "federation.sender", federation.sender.run
+    yield "federation.edus", federation.edus.run
+    if federation.edus.env.presence is not None:
+        yield "rooms.presence", federation.edus.env.presence.run
     yield "federation.receiver", federation.inbound.receiver.run
     yield "federation.joins", federation.joins.run
     yield "e2ee.lists", federation.keys.lists.run

@@ -332,15 +332,6 @@ CREATE TABLE outbound_edu (
 
 CREATE INDEX outbound_edu_by_server ON outbound_edu (server_nid, seq);
 
-CREATE TABLE waiting_edu (
-    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
-    origin TEXT NOT NULL,
-    type   TEXT NOT NULL,
-    json   BLOB NOT NULL
-) STRICT;
-
-CREATE INDEX waiting_edu_by_origin ON waiting_edu (origin, seq);
-
 CREATE TABLE presence (
     user_nid  INTEGER PRIMARY KEY,
     state     INTEGER NOT NULL,               -- see presence.State

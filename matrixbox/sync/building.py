@@ -17,6 +17,7 @@ from matrixbox.core.filters import Filter
 from matrixbox.core.json import Json, encode
 from matrixbox.rooms import push_rules, stripped
 from matrixbox.rooms.formatting import Formatter, Fragment
+from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.reading import Reader, blocks_invites, ignored_users
 from matrixbox.rooms.tokens import SyncToken
 from matrixbox.rooms.typing import Typing
@@ -114,6 +115,7 @@ class Builder:
     now_ms: int
     doorbell: Doorbell
     typing: Typing
+    presence: Presence | None
     ignored: frozenset[str] = field(init=False)
     rung: AbstractSet[Key] | None = field(init=False)
 
@@ -141,6 +143,9 @@ class Builder:
             answer["account_data"] = {
                 "events": [sections.account_event(e.type, e.json) for e in shown]
             }
+        seen = self._presence()
+        if seen:
+            answer["presence"] = {"events": seen}
         groups: dict[str, dict[str, Answer]] = {}
         for member in members.rooms_of(self.tx, who.user):
             if self._is_quiet(member) and member.room not in entries:
@@ -152,7 +157,7 @@ class Builder:
                     groups.setdefault(group, {})[room_id] = section
         if groups:
             answer["rooms"] = groups
-        return answer, bool(shown or groups or encrypted)
+        return answer, bool(shown or seen or groups or encrypted)
 
     def _begin(self) -> tuple[Answer, bool]:
         """What concerns the device and its keys, and whether there is news in it."""
@@ -171,6 +176,22 @@ class Builder:
         if lists is not None:
             answer["device_lists"] = lists
         return answer, bool(messages.events or lists)
+
+    def _presence(self) -> list[Mapping[str, Json]]:
+        """Who among those who share a room came, went or changed otherwise ([C8.27])."""
+        if self.presence is None:
+            return []
+        who, since = self.request.who, 0 if self.initial else self.since.serial
+        found = self.presence.changed_since(
+            self.tx, who.user, who.user_id, since, self.token.serial
+        )
+        wanted = self.request.filter.presence
+        return [
+            event
+            for event in found
+            if event["sender"] not in self.ignored
+            and wanted.allows("m.presence", str(event["sender"]))
+        ]
 
     def _default_push_rules(self) -> account_data.Entry:
         """What stands for the push rules of somebody who changed none of them ([C8.17])."""

@@ -1,7 +1,6 @@
 """`GET /sync`: everything that changed for a user since a token.
 
-Matrix v1.19, Client-Server API, "Syncing" ([C8.01], [C8.05], [C8.22], [C8.30], T128).  Left out
-until its issue: presence.
+Matrix v1.19, Client-Server API, "Syncing" ([C8.01], [C8.05], [C8.22], [C8.30], T128).
 """
 
 from __future__ import annotations
@@ -90,9 +89,12 @@ class SyncService:
     def _has_news(self, since: SyncToken, keys: frozenset[Key]) -> bool:
         if since.behind is not None:
             return True  # to-device messages are left
-        return self.store.doorbell.has_news(
-            StreamPos(since.pos), keys
-        ) or self.env.typing.any_changed_since(keys, since.serial)
+        presence = self.env.presence
+        return (
+            self.store.doorbell.has_news(StreamPos(since.pos), keys)
+            or self.env.typing.any_changed_since(keys, since.serial)
+            or (presence is not None and presence.any_changed_since(since.serial))
+        )
 
     def _listening_keys(self, who: Session, now: int) -> Keys:
         """What rings for a user: the user, and the rooms that the user is in."""
@@ -114,5 +116,12 @@ class SyncService:
         now_ms = self.env.clock.now_ms()
         since = since or SyncToken(0, 0)
         return Builder(
-            tx, request, since, token, now_ms, self.store.doorbell, self.env.typing
+            tx,
+            request,
+            since,
+            token,
+            now_ms,
+            self.store.doorbell,
+            self.env.typing,
+            self.env.presence,
         ).build()

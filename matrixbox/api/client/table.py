@@ -14,6 +14,7 @@ from matrixbox.api.client import (
     membership,
     messages,
     openid,
+    presence,
     profiles,
     push_rules,
     receipts,
@@ -45,6 +46,7 @@ MODULES = (
     membership,
     messages,
     openid,
+    presence,
     profiles,
     push_rules,
     receipts,
@@ -67,4 +69,10 @@ def client_routes() -> RouteTable:
     table = RouteTable()
     for module in MODULES:
         table.include(module.routes)
+    return table
+
+
+def with_old_names(table: RouteTable) -> RouteTable:
+    """The whole table, which also answers under the version that some clients still use."""
+    table.alias("/_matrix/client", "r0", "v3")
     return table

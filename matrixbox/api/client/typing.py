@@ -35,6 +35,8 @@ async def set_typing(call: Call) -> dict[str, Json]:
     if parse.flag(body, "typing"):
         seconds = (DEFAULT_MS if timeout_ms is None else max(0, timeout_ms)) / 1000
         services.env.typing.start(room, who.user_id, seconds)
+        if services.env.presence is not None:
+            services.env.presence.active(who.user_id)
     else:
         services.env.typing.stop(room, who.user_id)
     return {}

@@ -104,14 +104,6 @@ CREATE TABLE outbound_edu (
 ) STRICT;
 CREATE INDEX outbound_edu_by_server ON outbound_edu (server_nid, seq);
 
--- EDUs about devices that came in and could not be dealt with at once.
-CREATE TABLE waiting_edu (
-    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
-    origin TEXT NOT NULL,
-    type   TEXT NOT NULL,
-    json   BLOB NOT NULL
-) STRICT;
-CREATE INDEX waiting_edu_by_origin ON waiting_edu (origin, seq);
 
 CREATE TABLE presence (
     user_nid  INTEGER PRIMARY KEY,
