@@ -16,7 +16,7 @@ from attrs import frozen
 from matrixbox.core.identifiers import InvalidIdentifier, ServerName, parse_server_name
 from matrixbox.core.json import CLIENT, JsonError, decode
 from matrixbox.errors import AddressRefused, RemoteError, RemoteInvalid
-from matrixbox.net.caching import Cache
+from matrixbox.net.caching import Cache, Entry
 from matrixbox.net.exchange import Answer, Limits, Request
 from matrixbox.net.http import HttpClient, InvalidUrl, Url, parse_url
 from matrixbox.observe import log
@@ -25,8 +25,10 @@ from matrixbox.tasks import jittered
 PATH = "/.well-known/matrix/server"
 MAX_BYTES = 50 * 1024
 MAX_REDIRECTS = 5
-TOTAL_S = 20.0
-IDLE_S = 10.0
+TOTAL_S = 12.0
+IDLE_S = 6.0
+GIVEN_UP_AFTER_S = 3.0
+"""A caller who gave up after so long counts as a failure: else each would wait anew."""
 
 USUAL_LIFE_S = 24 * 3600.0
 SHORTEST_LIFE_S = 5 * 60.0
@@ -69,19 +71,15 @@ class WellKnown:
             if entry is not None and entry.is_fresh:
                 return entry.value.delegated
             known = Known(None, 0) if entry is None else entry.value
+            started = trio.current_time()
             try:
                 delegated, life_s = await self._fetch(hostname)
             except _Transient:
-                # A delegation lives on while its host is in trouble, up to the longest life.
-                left_s = 0.0
-                if entry is not None and known.delegated is not None:
-                    left_s = entry.useful_until_s - trio.current_time()
-                pause_s = jittered(pause_after_failures(known.failures + 1))
-                kept = Known(known.delegated, known.failures + 1)
-                self._cache.put(
-                    hostname, kept, min(pause_s, left_s or pause_s), left_s or 2 * pause_s
-                )
-                return kept.delegated
+                return self._in_trouble(hostname, entry).delegated
+            except trio.Cancelled:
+                if trio.current_time() - started >= GIVEN_UP_AFTER_S:
+                    self._in_trouble(hostname, entry)
+                raise
             if delegated is None:
                 pause_s = jittered(pause_after_failures(known.failures + 1))
                 failed = Known(None, known.failures + 1)
@@ -91,6 +89,20 @@ class WellKnown:
             self._cache.put(hostname, Known(delegated, 0), fresh_s, LONGEST_LIFE_S)
             log.debug("delegation found", host=hostname, to=delegated, holds_s=round(fresh_s))
             return delegated
+
+    def _in_trouble(self, hostname: str, entry: Entry[Known] | None) -> Known:
+        """Remember that the host cannot be asked.
+
+        Its delegation lives on while it is in trouble, up to the longest life.
+        """
+        known = Known(None, 0) if entry is None else entry.value
+        kept = Known(known.delegated, known.failures + 1)
+        pause_s = jittered(pause_after_failures(kept.failures))
+        left_s = 0.0
+        if entry is not None and kept.delegated is not None:
+            left_s = entry.useful_until_s - trio.current_time()
+        self._cache.put(hostname, kept, min(pause_s, left_s or pause_s), left_s or 2 * pause_s)
+        return kept
 
     def doubt(self, hostname: str) -> None:
         """The delegated server cannot be reached: ask again, unless it was asked just now."""

@@ -195,7 +195,7 @@ async def test_t055_five_redirects_and_no_more(redirects, expected):
 
 async def test_t055_all_redirects_together_have_one_deadline(mock_clock):
     async def slow(stream, seen) -> None:
-        await trio.sleep(8)
+        await trio.sleep(5)
         await reply(b"", 302, [("Location", f"/{len(seen.target)}x" + seen.target[1:])])(
             stream, seen
         )
@@ -206,6 +206,21 @@ async def test_t055_all_redirects_together_have_one_deadline(mock_clock):
         before = trio.current_time()
         assert await it.get() is None
         assert trio.current_time() - before < well_known.TOTAL_S + 5
+
+
+async def test_t055_a_caller_who_gives_up_has_not_waited_in_vain(mock_clock):
+    """A host that never answers: the next caller goes on at once."""
+    async with asking() as it:
+        it.on(silence)
+        await it.hurry(mock_clock, 20)
+        with trio.move_on_after(0.1):
+            await it.get()  # too short to say anything about the host
+        with trio.move_on_after(4) as scope:
+            await it.get()
+        assert scope.cancelled_caught
+        with trio.move_on_after(1) as scope:
+            assert await it.get() is None
+        assert not scope.cancelled_caught
 
 
 # How long it is believed.
