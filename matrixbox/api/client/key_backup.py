@@ -101,8 +101,14 @@ async def _put(call: Call, sessions: Sequence[Session]) -> dict[str, Json]:
     return result.answer()
 
 
+def _place(call: Call) -> tuple[str | None, str | None]:
+    """The room and the session of the path, if any."""
+    room_id = call.path.get("room_id")
+    return room_id and parse.room_id(room_id), call.path.get("session_id")
+
+
 async def _delete(call: Call) -> dict[str, Json]:
-    room_id, session_id = call.path.get("room_id"), call.path.get("session_id")
+    room_id, session_id = _place(call)
     result: Result = await call.services.store.write(
         key_backup.remove, call.requester.user, _version(call), room_id, session_id
     )
@@ -110,7 +116,7 @@ async def _delete(call: Call) -> dict[str, Json]:
 
 
 async def _read(call: Call) -> list[Session]:
-    room_id, session_id = call.path.get("room_id"), call.path.get("session_id")
+    room_id, session_id = _place(call)
     found: list[Session] = await call.services.store.read_long(
         key_backup.read, call.requester.user, _version(call), room_id, session_id
     )
@@ -130,15 +136,15 @@ async def put_all(call: Call) -> dict[str, Json]:
 @routes.put(ROOM, auth=Auth.USER, body_limit=bounds.BODY_KEYS)
 async def put_room(call: Call) -> dict[str, Json]:
     """Store sessions of one room."""
-    return await _put(call, key_backup.parse_room(call.path["room_id"], await call.json()))
+    room_id = parse.room_id(call.path["room_id"])
+    return await _put(call, key_backup.parse_room(room_id, await call.json()))
 
 
 @routes.put(SESSION, auth=Auth.USER, body_limit=bounds.BODY_KEYS)
 async def put_session(call: Call) -> dict[str, Json]:
     """Store one session."""
-    session = key_backup.parse_session(
-        call.path["room_id"], call.path["session_id"], await call.json()
-    )
+    room_id = parse.room_id(call.path["room_id"])
+    session = key_backup.parse_session(room_id, call.path["session_id"], await call.json())
     return await _put(call, [session])
 
 

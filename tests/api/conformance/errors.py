@@ -25,6 +25,7 @@ STATUSES: Mapping[str, frozenset[int]] = {
         "M_INCOMPATIBLE_ROOM_VERSION": (400,),
         "M_INVALID_PARAM": (400,),
         "M_INVALID_ROOM_STATE": (400,),
+        "M_INVALID_SIGNATURE": (400,),
         "M_INVALID_USERNAME": (400,),
         "M_INVITE_BLOCKED": (403,),
         "M_KEY_TOO_LARGE": (400,),
@@ -50,6 +51,7 @@ STATUSES: Mapping[str, frozenset[int]] = {
         "M_USER_LOCKED": (401,),
         "M_USER_SUSPENDED": (403,),
         "M_WEAK_PASSWORD": (400,),
+        "M_WRONG_ROOM_KEYS_VERSION": (403,),
     }.items()
 }
 MORE_MEMBERS: Mapping[str, Mapping[str, type]] = {
@@ -57,6 +59,7 @@ MORE_MEMBERS: Mapping[str, Mapping[str, type]] = {
     "M_RESOURCE_LIMIT_EXCEEDED": {"admin_contact": str},
     "M_UNKNOWN_TOKEN": {"soft_logout": bool},
     "M_USER_LOCKED": {"soft_logout": bool},
+    "M_WRONG_ROOM_KEYS_VERSION": {"current_version": str},
 }
 # Every endpoint may answer so, whether its description says it or not.
 GENERAL = frozenset({400, 401, 403, 404, 405, 413, 414, 415, 429, 431})

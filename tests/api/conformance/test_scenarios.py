@@ -22,7 +22,9 @@ from tests.reporting import did_not_run
 load()
 TARGETS = {target.name: target for target in targets()}
 # Endpoints of ours that the specification describes in words only, or not at all.
-NOT_IN_THE_FILES = re.compile(r"\w+ (/_synapse/.*|/_matrix/client/v3/auth/[^/]+/fallback/web)")
+NOT_IN_THE_FILES = re.compile(
+    r"\w+ (/_synapse/.*|/_matrix/client/unstable/.*|/_matrix/client/v3/auth/[^/]+/fallback/web)"
+)
 
 # Documented refusals that nothing provokes, and why. A server may always answer 429; this one
 # counts how often only what costs much or what strangers may do.
