@@ -20,7 +20,7 @@ from matrixbox.core.redaction import redacted
 from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms.reading import HISTORY
 from matrixbox.rooms.state import after
-from matrixbox.store import chains, events, members, names, rooms, snapshots
+from matrixbox.store import chains, events, joins, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from matrixbox.store.memberships import Membership
@@ -245,8 +245,8 @@ def state_before(tx: Tx, room: RoomNid, event_id: EventId) -> Whole | None:
     stored = events.by_id(tx, event_id)
     if stored is None or stored.room != room or stored.snapshot is None:
         return None
-    if stored.status & _NOT_SERVED:
-        return None
+    if stored.status & _NOT_SERVED or joins.partial(tx, room) is not None:
+        return None  # the latter: what is here of the state is not all of it
     state = [*snapshots.state(tx, SnapshotNid(stored.snapshot)).values()]
     return Whole(state, chains.auth_chain(tx, state))
 
