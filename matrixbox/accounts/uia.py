@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from matrixbox.clock import Clock
 from matrixbox.core.json import Json, encode_canonical
-from matrixbox.errors import AuthenticationNeeded, BadJson, Forbidden, MatrixError, MissingParam
+from matrixbox.errors import AuthenticationNeeded, BadJson, Forbidden, MatrixError
 
 LIFETIME_S = 600.0
 MAX_SESSIONS = 1_000
@@ -59,22 +59,18 @@ class Uia:
         flows: Sequence[Flow],
         stages: Mapping[str, Stage],
         params: Mapping[str, Json] | None = None,
-        *,
-        sessionless: bool = False,
     ) -> None:
         """Return when one flow is complete; else raise AuthenticationNeeded with what is left.
 
         ``stages`` hold a check for each type, which raises MatrixError when it fails.
-        ``sessionless`` lets a single-stage flow complete in the first request.
+        The first request may bring an answer already: many clients know the only stage there is.
         """
         if auth is None:
             raise self._needed(*self._begin(action), flows, params)
         if not isinstance(auth, Mapping):
             raise BadJson("`auth` is an object.")
         kind = auth.get("type")
-        # matrix-nio begins with an `auth` that names no stage.
-        may_begin = sessionless or kind is None
-        key, session = self._resume(action, auth.get("session"), may_begin=may_begin)
+        key, session = self._resume(action, auth.get("session"))
         if kind is not None and kind not in session.completed:
             if not isinstance(kind, str) or kind not in self._next(flows, session.completed):
                 failure = Forbidden("That stage is not offered now.")
@@ -125,11 +121,9 @@ class Uia:
         self._sessions[key] = _Session(action, now + LIFETIME_S)
         return key, self._sessions[key]
 
-    def _resume(self, action: Action, key: Json, *, may_begin: bool) -> tuple[str, _Session]:
-        if key is None and may_begin:
-            return self._begin(action)
+    def _resume(self, action: Action, key: Json) -> tuple[str, _Session]:
         if key is None:
-            raise MissingParam("`auth` needs the `session` that the server gave.")
+            return self._begin(action)
         session = self._known(key)
         if session.action != action:
             raise Forbidden("That session was begun for another request.")

@@ -198,6 +198,15 @@ class RouteTable:
         for route in other:
             self._insert(route)
 
+    def alias(self, prefix: str, name: str, of: str) -> None:
+        """Let a literal segment after a prefix stand for another: old clients say r0 for v3."""
+        node = self._root
+        for segment in prefix.split("/")[1:]:
+            node = node.literals[segment]
+        if name in node.literals:
+            raise ValueError(f"{prefix}/{name} is declared already")
+        node.literals[name] = node.literals[of]
+
     def find(self, method: str, raw_path: str) -> Found | WrongMethod | None:
         """The route for a path as it came; None for a path that nobody declared.
 

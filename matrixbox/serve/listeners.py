@@ -14,7 +14,7 @@ from matrixbox.api.app import make_quart
 from matrixbox.api.asgi import Application
 from matrixbox.api.auth import Authenticator
 from matrixbox.api.bounds import Bounds
-from matrixbox.api.client.table import client_routes
+from matrixbox.api.client.table import client_routes, with_old_names
 from matrixbox.api.federation_auth import FederationAuthenticator
 from matrixbox.api.listener import Bind, Door, new_server_context
 from matrixbox.api.routes import Auth, RouteTable
@@ -92,7 +92,7 @@ def _routes() -> RouteTable:
     routes = RouteTable()
     routes.include(client_routes())
     routes.include(server_routes())
-    return routes
+    return with_old_names(routes)
 
 
 def _binds(settings: Settings) -> Iterator[Bind]:

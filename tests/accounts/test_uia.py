@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from matrixbox.accounts.uia import LIFETIME_S, MAX_SESSIONS, Action, Flow, Uia
 from matrixbox.clock import SimulatedClock
 from matrixbox.core.json import Json
-from matrixbox.errors import AuthenticationNeeded, Forbidden, MatrixError, MissingParam
+from matrixbox.errors import AuthenticationNeeded, Forbidden, MatrixError
 
 FLOWS: list[Flow] = [("a", "b"), ("c",)]
 DELETE = Action.of("@ann:home.test", "delete_devices", {"devices": ["X"]})
@@ -43,7 +43,7 @@ class Door:
 
         stages = {name: stage(name) for flow in self.flows for name in flow}
         try:
-            await self.uia.require(action, auth, self.flows, stages, **how)
+            await self.uia.require(action, auth, self.flows, stages)
         except AuthenticationNeeded as error:
             return error.fields
         return None
@@ -114,11 +114,21 @@ async def test_a_session_ends_after_ten_minutes(autojump_clock: MockClock):
         await door.ask(answer("c", session))
 
 
-async def test_an_answer_needs_its_session():
+async def test_a_client_that_knows_the_only_stage_may_begin_with_its_answer():
     door = Door()
-    with pytest.raises(MissingParam):
-        await door.ask({"type": "c", "answer": "right"})
-    assert await door.ask({"type": "c", "answer": "right"}, sessionless=True) is None
+    needed = await door.ask({"type": "c", "answer": "wrong"})
+    assert needed is not None
+    assert await door.ask({"type": "c", "answer": "right"}) is None
+
+
+async def test_nor_does_that_skip_a_stage():
+    door = Door()
+    needed = await door.ask({"type": "b", "answer": "right"})
+    assert needed is not None
+    assert "completed" not in needed
+    needed = await door.ask({"type": "a", "answer": "right"})
+    assert needed is not None
+    assert needed["completed"] == ["a"]
 
 
 @pytest.mark.parametrize("auth", [[], "x", 5, True])

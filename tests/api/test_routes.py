@@ -227,3 +227,13 @@ def _seconds(table: RouteTable, path: str, rounds: int) -> float:
     for _ in range(rounds):
         table.find("GET", path)
     return time.perf_counter() - before
+
+
+def test_a_version_that_old_clients_use_is_another_name_for_the_present_one() -> None:
+    table = RouteTable()
+    table.add("GET", "/c/v3/rooms/{room_id}", handler=handler, auth=Auth.USER)
+    table.alias("/c", "r0", "v3")
+    assert table.find("GET", "/c/r0/rooms/x") == table.find("GET", "/c/v3/rooms/x")
+    assert table.find("GET", "/c/v1/rooms/x") is None
+    with pytest.raises(ValueError, match="declared already"):
+        table.alias("/c", "r0", "v3")

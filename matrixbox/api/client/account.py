@@ -59,9 +59,7 @@ async def register(call: Call) -> dict[str, Json]:
         check_new_password(password)
     action = Action.of("", "register", body)
     stages = {DUMMY: _nothing, TOKEN: token_stage(call)}
-    await services.uia.require(
-        action, body.get("auth"), flows, stages, sessionless=(DUMMY,) in flows
-    )
+    await services.uia.require(action, body.get("auth"), flows, stages)
     if password is None:
         raise MissingParam("`password` is missing.")
     services.throttle.take(REGISTRATION_ADDRESS, call.address)

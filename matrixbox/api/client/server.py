@@ -14,7 +14,7 @@ from matrixbox.errors import NotFound
 
 routes = RouteTable()
 
-VERSIONS = [f"v1.{minor}" for minor in range(1, 20)]
+VERSIONS = ["r0.6.1", *(f"v1.{minor}" for minor in range(1, 20))]
 UNSTABLE: dict[str, Json] = {
     "org.matrix.msc4222": True,  # state_after
 }

@@ -95,7 +95,8 @@ def bad_tokens(house: House) -> None:
 def versions(house: House) -> None:
     alice = house.user()
     plain = house.good("GET", "/_matrix/client/versions")
-    assert plain["versions"] == [f"v1.{n}" for n in range(1, 20)]
+    assert plain["versions"] == ["r0.6.1", *(f"v1.{n}" for n in range(1, 20))]
+    assert alice.good("GET", "/_matrix/client/r0/account/whoami")["user_id"] == alice.user_id
     assert alice.good("GET", "/_matrix/client/versions") == plain
     assert house.good("GET", "/_matrix/client/versions", token="unknown") == plain
 
