@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import trio
@@ -11,8 +12,8 @@ import trio
 from matrixbox.net import dns
 from matrixbox.net.dns import LookupFailed, Service
 from matrixbox.net.exchange import Target
-from matrixbox.net.guard import InvalidHost
-from matrixbox.net.hosts import ask_system
+from matrixbox.net.guard import InvalidHost, IPAddress
+from matrixbox.net.hosts import HostsFile, ask_system
 from tests.net.names import System, name_server, resolver_of
 
 FED = "_matrix-fed._tcp"
@@ -349,3 +350,38 @@ async def test_who_asks_and_is_cancelled_leaves_the_question_to_the_next():
         names.silent.clear()
         names.add("a.test", "A", "192.0.2.1")
         assert await resolver.addresses("a.test") == addresses("192.0.2.1")
+
+
+async def test_the_system_s_name_servers_are_read_again_when_they_change(
+    tmp_path, monkeypatch, clock
+):
+    file = tmp_path / "resolv.conf"
+    monkeypatch.setattr(dns, "RESOLV_CONF", file)
+    system = System(**{"a.test": addresses("192.0.2.9")})
+    resolver = dns.Resolver(hosts=HostsFile(Path("/nonexistent")), system=system)
+    assert await resolver.addresses("a.test") == addresses("192.0.2.9")
+    assert await resolver.services(f"{FED}.a.test") is None
+    for text, expected in [
+        ("nameserver 127.0.0.53\n", ["127.0.0.53"]),
+        ("nonsense\nnameserver 192.0.2.1\nnameserver 192.0.2.2\n", ["192.0.2.1", "192.0.2.2"]),
+        ("# none\n", None),
+    ]:
+        file.write_text(text)
+        clock.jump(31)
+        assert resolver._servers.exist is (expected is not None)
+        if expected is not None:
+            assert [str(each) for each in resolver._servers._resolver.nameservers] == expected
+
+
+class Hanging(System):
+    async def __call__(self, name: str) -> tuple[IPAddress, ...]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def test_a_system_that_hangs_is_left_behind(mock_clock):
+    mock_clock.rate = 20
+    async with name_server() as names:
+        resolver = resolver_of(names, system=Hanging())
+        with pytest.raises(LookupFailed):
+            await resolver.addresses("box")
