@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from heapq import heappop, heappush
 
 from attrs import frozen
 
@@ -199,13 +200,17 @@ def in_order(arrivals: Iterable[Arrival]) -> list[Arrival]:
     for name, parents in waiting.items():
         for parent in parents:
             children.setdefault(parent, []).append(name)
-    order = [name for name, parents in waiting.items() if not parents]
-    for name in order:  # grows
+    place = {name: index for index, name in enumerate(given)}
+    ready = [(place[name], name) for name, parents in waiting.items() if not parents]
+    order: list[Arrival] = []
+    while ready:  # a heap: it is made in order
+        _, name = heappop(ready)
+        order.append(given[name])
         for child in children.get(name, ()):
             waiting[child].discard(name)
             if not waiting[child]:
-                order.append(child)
-    return [given[name] for name in order]
+                heappush(ready, (place[child], child))
+    return order
 
 
 class Door:
