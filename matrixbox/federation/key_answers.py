@@ -16,9 +16,9 @@ from matrixbox.core.json import Json, JsonError, RawNumber, encode_canonical
 from matrixbox.core.signing import decode_base64, json_signature_valid, signatures_by
 from matrixbox.store.server_keys import KeyAnswer, Keys, ServerKey
 
-DAY_MS = 24 * 3600 * 1000
-MAX_VALIDITY_MS = 7 * DAY_MS
+MAX_VALIDITY_S = 7 * 24 * 3600
 """However long a server says its keys are valid [B3.03]."""
+MAX_VALIDITY_MS = MAX_VALIDITY_S * 1000
 MAX_CURRENT_KEYS = 20
 MAX_OLD_KEYS = 100
 

@@ -16,7 +16,7 @@ from matrixbox.core.json import Json
 from matrixbox.core.signing import SigningKey, encode_base64, sign_json
 from matrixbox.store.server_keys import Keys, OldKey, ServerKey
 
-VALID_FOR_MS = 24 * 3600 * 1000
+VALID_FOR_S = 24 * 3600
 """How long others may keep our answer before they ask again."""
 REMADE_AFTER_MS = 3600 * 1000
 _FOR_EVER_MS = 2**53 - 1
@@ -50,7 +50,7 @@ class OwnKeys:
                 old.key_id: {"key": encode_base64(old.public_key), "expired_ts": old.expired_ms}
                 for old in self.old
             },
-            "valid_until_ts": now_ms + VALID_FOR_MS,
+            "valid_until_ts": now_ms + VALID_FOR_S * 1000,
         }
 
     @property
