@@ -299,7 +299,7 @@ class _Placing:
             mine = stored.nid if stored.pos is not None else anchors.get(event.event_id, anchor.nid)
             for parent in event.prev_event_ids:
                 anchors.setdefault(parent, mine)
-                if not stored.status & _NEVER and in_graph(self.tx, parent) is None:
+                if in_graph(self.tx, parent) is None:
                     rooms.add_gap(self.tx, self.gap.room, parent, mine)
 
 
