@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import trio
 from attrs import define, field, frozen
@@ -58,6 +59,10 @@ FETCHES_AT_ONCE = 8
 ASK_AGAIN_S = 60.0
 """After this a server may be asked again, and after twice that when it was in vain, and so on."""
 ASK_AGAIN_AT_MOST_S = 3600.0
+ASK_CALLER_AGAIN_S = 10.0
+"""A server that calls us with a new key, and whose keys were fetched well before."""
+MAX_ABSENT = 1_000
+"""Keys of one server that are remembered not to exist."""
 ALL_FETCHES_S = 120.0
 """For one batch of PDUs; servers that have not answered by then are unknown for now."""
 SERVERS_REMEMBERED = 5_000
@@ -89,6 +94,7 @@ class _Asked:
     last_s: float = float("-inf")
     answered_s: float = float("-inf")
     in_vain: int = 0
+    notarised_s: float = float("-inf")  # when a notary was asked about it
     absent: frozenset[KeyId] = frozenset()  # looked for and not there when it last answered
     wanted: set[KeyId] = field(factory=set)  # looked for now
     running: trio.Event | None = None
@@ -311,7 +317,8 @@ class Keyring:
             wanted, asked.wanted = asked.wanted, set()
             if answered:
                 asked.answered_s = asked.last_s
-                asked.absent = frozenset(wanted - self.keys_of(server).keys())
+                absent = wanted - self.keys_of(server).keys()
+                asked.absent = frozenset(islice(absent, MAX_ABSENT))
             is_in_vain = not answered or bool(asked.absent)
             asked.in_vain = asked.in_vain + 1 if is_in_vain else 0
             assert running is not None
@@ -365,8 +372,17 @@ class Keyring:
         self, missing: dict[ServerName, list[Need]]
     ) -> dict[ServerName, list[Need]]:
         """Ask the notaries that we trust; what is still missing afterwards."""
+        now = self.clock.monotonic_s()
+        asked = {server: self._record(server) for server in missing}
+        due = {name for name, one in asked.items() if now - one.notarised_s >= self._pause(one)}
+        for server in due:
+            asked[server].notarised_s = now
         for notary in self.notaries:
-            wanted = {server: needs for server, needs in missing.items() if server != notary}
+            wanted = {
+                server: needs
+                for server, needs in missing.items()
+                if server != notary and server in due
+            }
             if not wanted or notary == self.own.server_name:
                 continue
             servers = list(wanted)

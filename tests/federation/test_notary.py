@@ -263,6 +263,19 @@ async def test_t090_a_notary_that_talks_nonsense_harms_nobody(autojump_clock, ri
     assert await ring.verify(V11, [pdu]) == [Signed.UNKNOWN]
 
 
+async def test_t049_a_notary_is_asked_about_a_server_as_rarely_as_the_server(
+    autojump_clock, ring, net, far
+):
+    pdu = far.event(V11)
+    far.is_up = False
+    witness = notary_says(net, "notary.test", {})
+    for _ in range(3600):
+        assert await ring.verify(V11, [pdu]) == [Signed.UNKNOWN]
+        await trio.sleep(1)
+    assert far.times_asked_for_keys() <= 8
+    assert sum(request.method == "POST" for request in witness.asked) <= 8
+
+
 async def test_a_notary_that_was_not_chosen_is_never_asked(autojump_clock, store, clock, net, far):
     ring = a_ring(store, clock, net)
     pdu = far.event(V11)
