@@ -289,8 +289,10 @@ class Keyring:
         """
         asked = self._record(server)
         if asked.running is None:
-            is_urgent = any(need.for_request for need in needs)
-            pause = ASK_AGAIN_S if is_urgent else self._pause(asked)
+            pause = self._pause(asked)
+            if any(need.for_request for need in needs):
+                # It speaks to us, so it is there; and perhaps it has changed its key just now.
+                pause = ASK_AGAIN_S if asked.in_vain else ASK_CALLER_AGAIN_S
             if self.clock.monotonic_s() - asked.last_s < pause:
                 return None
             asked.running, asked.wanted = trio.Event(), set()
