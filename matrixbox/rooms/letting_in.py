@@ -138,7 +138,8 @@ def _take_one(tx: Tx, env: Env, place: Place, arrival: Arrival) -> Outcome:
     candidate = _candidate(tx, place, arrival)
     if isinstance(candidate, Lack) and not is_placed(known):
         return Outcome(Verdict.WAITING, lack=candidate)
-    inbound.settle(tx, place.room, event.event_id)
+    if not arrival.checked.pruned:  # else a whole copy may be waiting
+        inbound.settle(tx, place.room, event.event_id)
     if isinstance(candidate, Lack):
         assert known is not None
         return outcome_of(known)

@@ -53,6 +53,7 @@ SOON_S = 20  # after a sign of life of the server that sent it
 KEPT_MS = 7 * 86_400_000  # then it is given up; it may be sent again
 IDLE_S = 60.0  # the longest sleep
 
+_WAITING = Outcome(Verdict.WAITING)
 NOT_HERE = Outcome(Verdict.DROPPED, reason="this server is not in that room")
 DENIED = Outcome(Verdict.DROPPED, reason="the room's access control list denies that server")
 TOO_MANY = Outcome(Verdict.DROPPED, reason="too many events wait for that room already")
@@ -256,16 +257,17 @@ class Receiver:
         arrivals = await self._arrivals(place, mine)
         attempts = min(one.attempts for one in mine)
         server = self._helper(place, origin, mine, attempts)
-        filling = Filling(self.tools, place, server, attempts)
-        outcomes = await filling.run(arrivals)
+        outcomes = await Filling(self.tools, place, server, attempts).run(arrivals)
         unsigned = [
             arrival
             for arrival in arrivals
-            if outcomes.get(arrival.event_id, NOT_HERE).lack is Lack.POLICY
+            if outcomes.get(arrival.event_id, _WAITING).lack is Lack.POLICY
         ]
         if unsigned:
             asked = await self._asked(place, unsigned)
-            await Filling(self.tools, place, server, attempts).run(asked)
+            outcomes |= await Filling(self.tools, place, server, attempts).run(asked)
+        done = [one for one in mine if outcomes.get(one.event_id, _WAITING).is_final]
+        await self.store.write(_discard, done)
 
     async def _arrivals(self, place: Place, mine: Sequence[Waiting]) -> list[Arrival]:
         """The waiting events whose signatures are good; a whole copy goes before a spoiled one."""

@@ -17,7 +17,8 @@ ANSWERS_KEPT = 20  # of each server; it has one transaction under way at a time 
 MAX_WAITING_OF_ROOM = 1_000
 MAX_WAITING_OF_ORIGIN = 2_000
 MAX_WAITING = 10_000
-MAX_COPIES = 4  # of one event: what is waiting may be a spoiled copy of it
+MAX_COPIES = 12  # of one event: what is waiting may be a spoiled copy of it ...
+MAX_COPIES_OF_ORIGIN = 2  # ... so others cannot keep those out that its own server sends
 
 
 # --- answers to transactions
@@ -82,14 +83,24 @@ def wait(
         "SELECT (SELECT count(*) FROM inbound_pdu WHERE room_nid = ?),"
         " (SELECT count(*) FROM inbound_pdu WHERE origin = ?),"
         " (SELECT count(*) FROM inbound_pdu),"
-        " (SELECT count(*) FROM inbound_pdu WHERE room_nid = ? AND event_id = ?)",
+        " (SELECT count(*) FROM inbound_pdu WHERE room_nid = ? AND event_id = ?),"
+        " (SELECT count(*) FROM inbound_pdu WHERE room_nid = ? AND event_id = ? AND origin = ?)",
         room,
         origin,
         room,
         event_id,
+        room,
+        event_id,
+        origin,
     )
     assert row is not None
-    bounds = (MAX_WAITING_OF_ROOM, MAX_WAITING_OF_ORIGIN, MAX_WAITING, MAX_COPIES)
+    bounds = (
+        MAX_WAITING_OF_ROOM,
+        MAX_WAITING_OF_ORIGIN,
+        MAX_WAITING,
+        MAX_COPIES,
+        MAX_COPIES_OF_ORIGIN,
+    )
     if any(count >= bound for count, bound in zip(row, bounds, strict=True)):
         known = tx.one(
             "SELECT 1 FROM inbound_pdu WHERE room_nid = ? AND event_id = ? AND digest = ?",
