@@ -42,7 +42,6 @@ MAX_PIECE = 256 * 1024  # bytes of one event with its spaces and escapes
 MAX_EVENTS = 200_000
 MAX_SERVERS = 50_000
 BATCH = 200  # events that are checked, or stored, in one go
-ARRAYS = ("state", "auth_chain", "servers_in_room")
 
 
 @define(eq=False)
@@ -122,16 +121,19 @@ async def read(
     rules: RoomRules,
     room_id: RoomId,
     verifier: Verifier,
+    state_key: str = "state",
 ) -> Index:
     """Check the events of an answer and say where they are.  Raises RemoteInvalid.
 
     Events that fail a check are left out: others can do without them, or the join fails later.
+    ``state_key`` is the name of the list that is the state: another one in answers to `state`.
     """
     index = Index()
+    arrays = (state_key, "auth_chain", "servers_in_room")
     pieces = split_object(
-        spool.chunks(), ARRAYS, max_piece=MAX_PIECE, max_pieces=2 * MAX_EVENTS + MAX_SERVERS
+        spool.chunks(), arrays, max_piece=MAX_PIECE, max_pieces=2 * MAX_EVENTS + MAX_SERVERS
     )
-    reading = _Reading(rules, room_id, pieces, index)
+    reading = _Reading(rules, room_id, pieces, index, state_key)
     try:
         while (batch := await spool.offload(reading.next_batch)) is not None:
             receipts = await receipt.verify(verifier, rules, [one.event for one in batch])
@@ -158,6 +160,7 @@ class _Reading:
     room_id: RoomId
     pieces: Iterator[Piece]
     index: Index
+    state_key: str
     _waiting: set[EventId] = field(factory=set)
 
     def next_batch(self) -> list[_Found] | None:
@@ -169,7 +172,7 @@ class _Reading:
         self._waiting.clear()
         pieces = [*islice(self.pieces, BATCH)]
         for piece in pieces:
-            if piece.key in ("state", "auth_chain"):
+            if piece.key in (self.state_key, "auth_chain"):
                 found = self._event(piece)
                 if found is not None:
                     batch.append(found)
@@ -189,7 +192,7 @@ class _Reading:
         if not isinstance(event, Event):
             self.index.dropped += 1
             return None
-        is_state = piece.key == "state"
+        is_state = piece.key == self.state_key
         if event.event_id in self.index.entries or event.event_id in self._waiting:
             if is_state:
                 self.index.state.append(event.event_id)

@@ -8,7 +8,6 @@ the next one.  A room is entered by one user at a time: who comes second finds i
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -29,7 +28,9 @@ from matrixbox.errors import (
     Unavailable,
 )
 from matrixbox.federation import failing, join_spool, templates
+from matrixbox.federation.arrivals import Arrivals
 from matrixbox.federation.client import MAKE_LIMITS, FederationClient, target
+from matrixbox.federation.completions import Completions
 from matrixbox.federation.join_spool import Index, Spool
 from matrixbox.federation.templates import Built, Change
 from matrixbox.observe import log
@@ -44,14 +45,14 @@ from matrixbox.store.changes import room_key
 from matrixbox.store.database import Store
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
-from matrixbox.tasks import Offload, in_thread
 
 MAX_CANDIDATES = 10
 MAKE_S = 20.0  # for a template while there are others to ask
 SEND_AGAIN = 1  # times that a server is asked again which has our join, but whose answer was lost
 WHOLE_S = 900.0
 COMING_BACK_S = 20.0  # for what a join stands on, in a room that we are in
-HEAVY_ABOVE = 500  # entries of a state that is not put in place on the event loop
+WAIT_FOR_MEMBERS_S = 1.0  # of a room that was joined without them: small ones are whole at once
+MEMBERS_S = 60.0  # that a second user waits for what the first one's join left out
 VERSIONS = tuple(ROOM_VERSIONS)
 
 T = TypeVar("T")
@@ -85,10 +86,8 @@ class Joins:
     client: FederationClient
     verifier: Verifier
     receiver: Receiver
-    folder: Path | None = None
-    offload: Offload = in_thread
-    omit_members: bool = False
-    when_partial: Callable[[RoomNid], None] = field(default=lambda _: None)
+    arrivals: Arrivals
+    completions: Completions
     _attempts: dict[tuple[RoomId, UserId], _Attempt] = field(factory=dict, repr=False)
     _nursery: trio.Nursery | None = field(default=None, repr=False)
 
@@ -161,6 +160,7 @@ class Joins:
         room = self.store.read(residence.resident_room, self.env, wanted.room_id)
         if room is None:
             return False
+        await self.completions.wait(room, MEMBERS_S)  # else a ban could be overlooked
         try:
             await self._write(membership.join, wanted.who, room, wanted.content)
         except (UnableToAuthoriseJoin, UnableToGrantJoin) as error:
@@ -200,7 +200,7 @@ class Joins:
         """Hand in our join and take the room; a second time where the answer was lost."""
         event = built.event
         for again in range(SEND_AGAIN + 1):
-            with Spool(self.folder, self.offload) as spool:
+            with self.arrivals.spool() as spool:
                 try:
                     await self._fill(server, event, spool)
                 except (RemoteTimeout, RemoteUnreachable):
@@ -215,7 +215,7 @@ class Joins:
 
     async def _fill(self, server: ServerName, event: Event, spool: Spool) -> None:
         path = (event.room_id, event.event_id)
-        query = [("omit_members", "true")] if self.omit_members else []
+        query = [("omit_members", "true")]
         body = dict(event.json)
         try:
             async with self.client.stream(
@@ -245,12 +245,13 @@ class Joins:
             return
         try:
             room = await self._write(arrival.begin, room_id, rules)
-            await self._admit(room, rules, room_id, spool, index, join)
+            await self.arrivals.admit(room, rules, spool, index, join.auth_event_ids)
             await self._finish(server, room, index, join)
         except arrival.Unusable as error:
             raise RemoteInvalid(server, f"its answer to our join is of no use: {error}") from error
         if index.members_omitted:
-            self.when_partial(room)
+            self.completions.begin(room)
+            await self.completions.wait(room, WAIT_FOR_MEMBERS_S)
 
     async def _verdict(self, room: RoomNid, event: Event) -> int:
         """The status of an event, once it has its place in a room."""
@@ -284,34 +285,10 @@ class Joins:
             raise RemoteInvalid(server, "our join is not signed by those who let us in")
         return event
 
-    async def _admit(
-        self,
-        room: RoomNid,
-        rules: RoomRules,
-        room_id: RoomId,
-        spool: Spool,
-        index: Index,
-        join: Event,
-    ) -> None:
-        """Store the events, so many at a time that nobody has to wait."""
-        entries = index.entries
-        assert index.create is not None
-        # First the create event: from room version 12 on nothing cites it.
-        wanted = [index.create.event_id, *join.auth_event_ids, *index.state]
-        order = join_spool.in_order(entries, wanted)
-        for start in range(0, len(order), join_spool.BATCH):
-            some = [entries[event_id] for event_id in order[start : start + join_spool.BATCH]]
-            loaded, pruned = await self.offload(join_spool.load, spool, rules, room_id, some)
-            await self._write(arrival.admit, room, rules, loaded, frozenset(pruned))
-        lost = index.dropped + index.undecided
-        if lost:
-            log.info("events of a joined room left out", room=room_id, count=lost)
-
     async def _finish(self, server: ServerName, room: RoomNid, index: Index, join: Event) -> None:
+        state = await self.arrivals.state(room, index.state)
         partial = Partial(server, tuple(index.servers)) if index.members_omitted else None
-        arrived = Arrived(join, index.state, partial)
-        heavy = len(index.state) > HEAVY_ABOVE
-        await self.store.write(arrival.finish, self.env, room, arrived, heavy=heavy)
+        await self.store.write(arrival.finish, self.env, room, Arrived(join, state, partial))
 
     async def _write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         return await resolution.write(self.store, function, self.env, *args)

@@ -1,34 +1,37 @@
 """Coming into a room that other servers have: its auth chain, its state, then our join.
 
 Matrix v1.19, Server-Server API, "Joining Rooms" ([B8.04], [B8.06], T036).  The events come as
-outliers, some hundreds in each transaction, so that nobody waits for a large room; nothing of them
-is visible.  The last transaction makes the snapshot, lays it over what was known of the room, and
-stores our join upon it: after a crash the room is either joined or not.
+outliers, and the members after them, some hundreds in each transaction, so that nobody waits for a
+large room; nothing of a room without a head is visible.  The last transaction makes the snapshot,
+lays the state over what was known of the room, and stores our join upon it: after a crash the room
+is either joined or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-from matrixbox.core.events import Event, membership_of
+from matrixbox.core.events import CREATE, Event, membership_of
 from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import checks, commit, outliers
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import SnapshotState
-from matrixbox.store import events, joins, names, rooms, snapshots
+from matrixbox.store import events, joins, names, rooms, servers, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
-from matrixbox.store.joins import PartialRoom
+from matrixbox.store.joins import Entry, PartialRoom
 from matrixbox.store.memberships import Membership
-from matrixbox.store.nids import EventNid, RoomNid, SlotNid, SnapshotNid, UserNid
+from matrixbox.store.nids import EventNid, RoomNid, SlotNid
 from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx
 
 MEMBER = "m.room.member"
+
+State = Mapping[SlotNid, EventNid]
 
 
 class Unusable(Exception):
@@ -45,10 +48,10 @@ class Partial:
 
 @frozen
 class Arrived:
-    """Our join as it was signed, and the state before it by the ids of its events."""
+    """Our join as it was signed, and the state before it."""
 
     join: Event
-    state: Sequence[EventId]
+    state: State
     partial: Partial | None = None
 
 
@@ -76,50 +79,86 @@ def admit(
     outliers.admit(tx, env, room, rules, batch, pruned)
 
 
+def state_of(tx: Tx, room: RoomNid, event_ids: Iterable[EventId]) -> State:
+    """The state that some stored events make; those that were rejected are no part of it.
+
+    Raises Unusable without the room's own create event, or with two events for one slot.
+    """
+    found: dict[SlotNid, EventNid] = {}
+    for _, nid, slot, status in joins.state_rows(tx, room, event_ids):
+        if not status & Status.REJECTED and found.setdefault(slot, nid) != nid:
+            raise Unusable("two events for one type and state key")
+    create = names.slot_nid(tx, CREATE)
+    if create is None or found.get(create) != rooms.create_nid(tx, room):
+        raise Unusable("the room's create event is missing")
+    return found
+
+
+def far_members(
+    tx: Tx, env: Env, entries: Iterable[tuple[SlotNid, EventNid]]
+) -> list[tuple[SlotNid, EventNid, UserId, Membership]]:
+    """Those entries of a state that say what users of other servers are in the room."""
+    found = []
+    for slot, nid in entries:
+        kind, state_key = names.slot_key(tx, slot)
+        if kind == MEMBER and not _is_ours(env, state_key):
+            word = Membership.of(membership_of(events.by_nid(tx, nid).event))
+            found.append((slot, nid, UserId(state_key), word))
+    return found
+
+
+def prepare(tx: Tx, env: Env, room: RoomNid, some: Sequence[tuple[SlotNid, EventNid]]) -> None:
+    """Put memberships of users of other servers where the room's current state has none yet."""
+    found = [
+        Entry(slot, nid, names.add_user(tx, user_id), word)
+        for slot, nid, user_id, word in far_members(tx, env, some)
+    ]
+    if found:
+        joins.add_far_members(tx, room, tx.position(), found)
+
+
 def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:
     """Take the state for the room's own, and our join for its end.  Raises Unusable."""
-    rules = rooms.rules(tx, room)
-    before = _snapshot(tx, room, arrived.state)
-    auth = [events.by_id(tx, event_id) for event_id in arrived.join.auth_event_ids]
-    known = [one for one in auth if one is not None]
-    if len(known) < len(auth):
-        raise Unusable("an auth event of our join is missing")
-    state = SnapshotState(tx, before)
-    rejected = {one.event.event_id for one in known if one.status & Status.REJECTED}
-    create = rooms.create_nid(tx, room)
-    finding = checks.judge(
-        rules,
-        arrived.join,
-        checks.Surroundings(
-            [one.event for one in known],
-            rejected.__contains__,
-            None if create is None else events.by_nid(tx, create).event,
-            state,
-            state,
-        ),
-    )
-    if finding.status:
-        raise Unusable(f"the state does not allow our join: {finding.reason}")
-    _take_over(tx, env, room, before)
-    candidate = Candidate(arrived.join, room, rules, (), known)
+    before = snapshots.derive(tx, snapshots.EMPTY, arrived.state)
+    auth = _judged(tx, room, arrived.join, SnapshotState(tx, before))
+    lay(tx, env, room, arrived.state)
+    # What was the room's end is past; it is part of the history that our join closes.
+    rooms.set_head(tx, room, Head((), before))
     earlier = events.by_id(tx, arrived.join.event_id)
-    stored = commit.store(
-        tx, env, candidate, finding.status, before, Head((), before), known=earlier
+    unknown = [
+        event_id
+        for event_id in arrived.join.prev_event_ids
+        if (parent := events.by_id(tx, event_id)) is None or parent.snapshot is None
+    ]
+    candidate = Candidate(
+        arrived.join, room, rooms.rules(tx, room), (), auth, missing=unknown, told=before
     )
-    for parent in arrived.join.prev_event_ids:
-        found = events.by_id(tx, parent)
-        if found is None or found.status & Status.OUTLIER:
-            rooms.add_gap(tx, room, parent, stored.nid)
+    stored = commit.store(
+        tx, env, candidate, Status.ACCEPTED, before, Head((), before), known=earlier
+    )
     _settle(tx, room, stored, arrived.partial)
     return stored
 
 
-def _snapshot(tx: Tx, room: RoomNid, state: Sequence[EventId]) -> SnapshotNid:
-    found = [one for event_id in state if (one := events.by_id(tx, event_id)) is not None]
-    try:
-        return outliers.snapshot_of(tx, room, found)
-    except outliers.UnusableState as error:
-        raise Unusable(str(error)) from error
+def _judged(tx: Tx, room: RoomNid, join: Event, state: SnapshotState) -> list[StoredEvent]:
+    """The auth events of our join, which the state must allow.  Raises Unusable."""
+    found = [events.by_id(tx, event_id) for event_id in join.auth_event_ids]
+    auth = [one for one in found if one is not None]
+    if len(auth) < len(found):
+        raise Unusable("an auth event of our join is missing")
+    rejected = {one.event.event_id for one in auth if one.status & Status.REJECTED}
+    create = rooms.create_nid(tx, room)
+    around = checks.Surroundings(
+        [one.event for one in auth],
+        rejected.__contains__,
+        None if create is None else events.by_nid(tx, create).event,
+        state,
+        state,
+    )
+    finding = checks.judge(rooms.rules(tx, room), join, around)
+    if finding.status:
+        raise Unusable(f"the state does not allow our join: {finding.reason}")
+    return auth
 
 
 def _settle(tx: Tx, room: RoomNid, stored: StoredEvent, partial: Partial | None) -> None:
@@ -128,42 +167,35 @@ def _settle(tx: Tx, room: RoomNid, stored: StoredEvent, partial: Partial | None)
     joins.drop_outside(tx, room, user)
     if partial is None:
         joins.drop_partial(tx, room)
-    else:
-        flag = PartialRoom(room, stored.nid, partial.resident, partial.servers)
-        joins.put_partial(tx, flag)
-
-
-def _take_over(tx: Tx, env: Env, room: RoomNid, state: SnapshotNid) -> None:
-    """Make a state told by others the room's current one, at a position before our join."""
-    head = rooms.head(tx, room)
-    old = snapshots.EMPTY if head is None else head.snapshot
-    replace_current(tx, env, room, old, state)
-    # What was the room's end is past; it is part of the history that our join closes.
-    rooms.set_head(tx, room, Head((), state))
-
-
-def replace_current(tx: Tx, env: Env, room: RoomNid, old: SnapshotNid, new: SnapshotNid) -> None:
-    """Lay one state over another, many rows at once where they concern other servers only."""
-    changes = snapshots.difference(tx, old, new)
-    if not changes:
         return
-    pos = tx.position()
-    plain: list[tuple[SlotNid, int, EventNid]] = []
-    far: list[tuple[UserNid, Membership, EventNid]] = []
-    ours: dict[SlotNid, tuple[int, int]] = {}
-    for slot, (before, after) in changes.items():
-        kind, state_key = names.slot_key(tx, slot)
-        if not after or (kind == MEMBER and _is_ours(env, state_key)):
-            ours[slot] = (before, after)
+    pos = stored.nid if stored.pos is None else stored.pos
+    joins.put_partial(tx, PartialRoom(room, stored.nid, partial.resident, partial.servers))
+    servers.assume(tx, room, partial.servers, pos)
+
+
+def lay(tx: Tx, env: Env, room: RoomNid, state: State) -> None:
+    """Make a state the current one, at a position of its own.
+
+    Memberships of users of other servers that were not known before are no change: whoever reads
+    the room from now on takes them to have been there.
+    """
+    present = rooms.current_state(tx, room)
+    changes: dict[SlotNid, tuple[int, int]] = {}
+    new: list[tuple[SlotNid, EventNid]] = []
+    for slot, nid in state.items():
+        before = present.pop(slot, EventNid(0))
+        if before == nid:
             continue
-        nid = EventNid(after)
-        plain.append((slot, before, nid))
-        if kind == MEMBER:
-            word = Membership.of(membership_of(events.by_nid(tx, nid).event))
-            far.append((names.add_user(tx, UserId(state_key)), word, nid))
-    joins.put_state(tx, room, pos, plain)
-    joins.put_members(tx, room, pos, far)
-    commit.change_current_state(tx, env, room, pos, ours)
+        if before:
+            changes[slot] = (before, nid)
+        else:
+            new.append((slot, nid))
+    changes.update({slot: (nid, 0) for slot, nid in present.items()})
+    far = {slot for slot, *_ in far_members(tx, env, new)}
+    prepare(tx, env, room, [(slot, nid) for slot, nid in new if slot in far])
+    changes.update({slot: (0, nid) for slot, nid in new if slot not in far})
+    if changes:
+        commit.change_current_state(tx, env, room, tx.position(), changes)
     tx.changed(rooms=(room,))
 
 

@@ -19,7 +19,7 @@ from matrixbox.core.events import CREATE, Event
 from matrixbox.core.identifiers import EventId, RoomId
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.errors import Forbidden, NotFound
-from matrixbox.rooms import build, commit, distribution
+from matrixbox.rooms import build, commit, distribution, partial
 from matrixbox.rooms.checks import Finding, Surroundings, judge
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
@@ -169,12 +169,16 @@ def _is_news(known: StoredEvent, candidate: Candidate) -> bool:
 
 
 def _judged(tx: Tx, candidate: Candidate, before: SnapshotNid, head: Head) -> Finding:
-    current = CurrentState(tx, candidate.room)
+    state = CurrentState(tx, candidate.room)
+    cited = [stored.event for stored in candidate.auth]
+    current = partial.as_known(tx, candidate.room, cited, state)
     around = Surroundings(
-        [stored.event for stored in candidate.auth],
+        cited,
         _was_rejected(candidate.auth),
-        current.get(CREATE),
-        current if before == head.snapshot else SnapshotState(tx, before),
+        state.get(CREATE),
+        current
+        if before == head.snapshot
+        else partial.as_known(tx, candidate.room, cited, SnapshotState(tx, before)),
         current,
     )
     return judge(candidate.rules, candidate.event, around)

@@ -14,8 +14,10 @@ from matrixbox.e2ee.asking import KeyService
 from matrixbox.e2ee.device_lists import Announcer
 from matrixbox.e2ee.one_time_keys import ClaimRates
 from matrixbox.e2ee.remote_lists import RemoteLists
+from matrixbox.federation.arrivals import Arrivals
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import FederationClient
+from matrixbox.federation.completions import Completions
 from matrixbox.federation.destinations import Destinations
 from matrixbox.federation.edus import EduReceiver
 from matrixbox.federation.inbound import Inbound
@@ -79,7 +81,9 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     asked = KeyRemotes(client)
     lists = RemoteLists(store, asked, env.clock)
     receiver = Receiver(store, env, remotes, keyring, PolicyRemotes(client))
-    joins = Joins(store, env, client, keyring, receiver, base.folder.path, offload)
+    arrivals = Arrivals(store, env, base.folder.path, offload)
+    completions = Completions(store, env, client, remotes, keyring, arrivals)
+    joins = Joins(store, env, client, keyring, receiver, arrivals, completions)
     sender = Sender(store, env, client, destinations)
     env.typing.on_change = sender.typing
     if env.presence is not None:
@@ -116,6 +120,7 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
         yield "rooms.presence", federation.edus.env.presence.run
     yield "federation.receiver", federation.inbound.receiver.run
     yield "federation.joins", federation.joins.run
+    yield "federation.completions", federation.joins.completions.run
     yield "e2ee.lists", federation.keys.lists.run
     announcer = Announcer(federation.keys.store, federation.keys.own)
     yield "e2ee.announcements", announcer.run

@@ -388,6 +388,11 @@ CREATE TABLE partial_room (
     servers  BLOB NOT NULL                    -- JSON list: the servers in the room before the join
 ) STRICT;
 
+CREATE TABLE completed_room (
+    room_nid INTEGER PRIMARY KEY,
+    pos      INTEGER NOT NULL                 -- at which their members were all known
+) STRICT;
+
 CREATE TABLE device_key (
     device_nid INTEGER PRIMARY KEY,
     json       BLOB NOT NULL                  -- as uploaded, with the user's own signatures

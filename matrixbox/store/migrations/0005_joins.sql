@@ -15,3 +15,9 @@ CREATE TABLE partial_room (
     resident TEXT NOT NULL,                   -- the server that let us in
     servers  BLOB NOT NULL                    -- JSON list: the servers in the room before the join
 ) STRICT;
+
+-- Rooms that were partial once: who asks for everybody's membership must be told of them anew.
+CREATE TABLE completed_room (
+    room_nid INTEGER PRIMARY KEY,
+    pos      INTEGER NOT NULL                 -- at which their members were all known
+) STRICT;
