@@ -213,14 +213,14 @@ class Company:
 
     async def register(self, kind: Kind, name: str, **start: Any) -> Client:
         """A new user `name`, whose client syncs."""
-        client = await self._new(kind, name)
+        client = await self._new(kind, name, encryption=bool(start.get("encryption")))
         await self._signed_in(client, "register", user=self.local(name), password=secret(name))
         await client.do("start", **start)
         return client
 
     async def login(self, kind: Kind, user: str, name: str, **start: Any) -> Client:
         """One more device `name` of a user who registered here."""
-        client = await self._new(kind, name)
+        client = await self._new(kind, name, encryption=bool(start.get("encryption")))
         await self._signed_in(client, "login", user=self.local(user), password=secret(user))
         await client.do("start", **start)
         return client
@@ -233,9 +233,9 @@ class Company:
         """The user's name on the server: tests share it, and do not meet."""
         return f"{name}-{self._tag}"
 
-    async def _new(self, kind: Kind, name: str) -> Client:
+    async def _new(self, kind: Kind, name: str, *, encryption: bool = False) -> Client:
         client = Client(kind, name, "", "", self._lines[kind])
-        await client.do("new", base_url=self.server.base_url)
+        await client.do("new", base_url=self.server.base_url, encryption=encryption)
         return client
 
     async def _signed_in(self, client: Client, how: str, **more: Any) -> None:

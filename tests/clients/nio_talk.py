@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,13 @@ import nio
 # Our own mistakes would otherwise be repeated by the library for minutes.
 CONFIG = nio.AsyncClientConfig(
     encryption_enabled=False,
+    request_timeout=40,
+    backoff_factor=0.1,
+    max_timeout_retry_wait_time=0.5,
+)
+ENCRYPTED = nio.AsyncClientConfig(
+    encryption_enabled=True,
+    store=nio.store.SqliteMemoryStore,
     request_timeout=40,
     backoff_factor=0.1,
     max_timeout_retry_wait_time=0.5,
@@ -53,8 +61,14 @@ class Recorded(nio.AsyncClient):
 class Talker:
     """A user's device."""
 
-    def __init__(self, base_url: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        changed: Callable[[], None],
+        encryption: bool = False,
+    ) -> None:
         self.base_url = base_url
+        self.config = ENCRYPTED if encryption else CONFIG
         self.changed = changed
         self.timelines: dict[str, list[nio.Event]] = {}
         self.earlier: dict[str, str | None] = {}
@@ -66,7 +80,9 @@ class Talker:
         self.client = self.make("")
 
     def make(self, user: str) -> Recorded:
-        client = Recorded(self.base_url, user, config=CONFIG)
+        # The folder is not used by a store in memory, but without one there is none.
+        folder = tempfile.gettempdir() if self.config is ENCRYPTED else ""
+        client = Recorded(self.base_url, user, store_path=folder, config=self.config)
         client.calls = []
         client.add_response_callback(self.on_sync, nio.SyncResponse)
         client.add_ephemeral_callback(self.on_receipt, nio.ReceiptEvent)
@@ -92,6 +108,15 @@ class Talker:
         elif timeline.limited:
             known += await self.missed(room_id, timeline.prev_batch, known[-1].event_id)
         known += timeline.events
+
+    def decrypted(self, room_id: str) -> list[nio.Event]:
+        """The timeline; what came before its key is tried again."""
+        known = self.timelines.get(room_id, [])
+        for number, event in enumerate(known):
+            if isinstance(event, nio.MegolmEvent):
+                with contextlib.suppress(nio.EncryptionError):
+                    known[number] = self.client.decrypt_event(event)
+        return known
 
     async def missed(self, room_id: str, token: str | None, until: str) -> list[nio.Event]:
         found: list[nio.Event] = []
@@ -169,7 +194,10 @@ async def start(
     limit: int = 20,
     threads: bool = False,
     left: bool = False,
+    encryption: bool = False,
 ) -> None:
+    if encryption:
+        checked(await talker.client.keys_upload())
     room: Said = {"timeline": {"limit": limit}, "include_leave": left}
     if threads:
         room["timeline"]["unread_thread_notifications"] = True
@@ -259,7 +287,8 @@ async def send(
     type: str = "m.room.message",
     txn: str | None = None,
 ) -> str:
-    return str(checked(await talker.client.room_send(room, type, content, txn)).event_id)
+    sent = await talker.client.room_send(room, type, content, txn, ignore_unverified_devices=True)
+    return str(checked(sent).event_id)
 
 
 async def say_in_thread(talker: Talker, room: str, root: str, body: str) -> str:
@@ -363,6 +392,11 @@ async def push_rule(talker: Talker, what: str, kind: str, rule: str, **more: Any
     checked(await do("global", nio.PushRuleKind(kind), rule, **more))
 
 
+async def devices(talker: Talker, user: str) -> list[str]:
+    """Those that the library has keys of."""
+    return sorted(device.id for device in talker.client.device_store.active_user_devices(user))
+
+
 async def rooms(talker: Talker) -> dict[str, str]:
     return dict(talker.memberships)
 
@@ -396,7 +430,7 @@ async def view(talker: Talker, room: str) -> Said | None:
             for user_id, member in known.users.items()
         },
         "joined": known.joined_count,
-        "timeline": shown_all(talker.timelines.get(room, [])),
+        "timeline": shown_all(talker.decrypted(room)),
         "typing": known.typing_users,
         "receipts": {
             "m.read": {user: receipt.event_id for user, receipt in known.read_receipts.items()},
@@ -465,7 +499,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Any]]] = {
         *(create_room, invite, join, knock, leave, forget, kick, ban, unban, upgrade, set_state),
         *(send, say_in_thread, redact, receipt, read_markers, typing, back, around),
         *(load_members, thread_list, fill_thread),
-        *(set_profile, profile, account_data, push_rules, push_rule, rooms, view),
+        *(set_profile, profile, account_data, push_rules, push_rule, rooms, view, devices),
     )
 }
 
@@ -490,7 +524,9 @@ class Connection:
         number, who, command = said.pop("id"), said.pop("who"), said.pop("do")
         try:
             if command == "new":
-                self.talkers[who] = Talker(said["base_url"], lambda: self.say({"changed": who}))
+                encryption = said.get("encryption", False)
+                changed = lambda: self.say({"changed": who})  # noqa: E731
+                self.talkers[who] = Talker(said["base_url"], changed, encryption)
                 self.say({"id": number, "ok": {}})
             else:
                 answer = await COMMANDS[command](self.talkers[who], **said)

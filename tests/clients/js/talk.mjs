@@ -13,6 +13,7 @@ import { setImmediate as nextTick } from "node:timers/promises";
 console.log = console.info = console.debug = console.trace = console.error;
 
 const sdk = await import("matrix-js-sdk");
+const { ENCRYPTION, Secrets, encrypted } = await import("./encryption.mjs");
 
 const silent = () => {};
 const complaints = {
@@ -48,6 +49,7 @@ const CHANGES = [
     sdk.ThreadEvent.NewReply,
     sdk.MatrixEventEvent.Replaced,
     sdk.MatrixEventEvent.RelationsCreated,
+    sdk.MatrixEventEvent.Decrypted,
 ];
 
 /** A user's device, and its network, which the tests can cut. */
@@ -59,6 +61,7 @@ class Talker {
         this.only = ""; // what paths end with to which there is no connection when it is cut
         this.loseAnswers = 0;
         this.calls = [];
+        this.secrets = new Secrets(changed);
         this.client = this.make({});
     }
 
@@ -69,6 +72,7 @@ class Talker {
             disableVoip: true,
             logger: complaints,
             fetchFn: (url, options) => this.fetch(url, options),
+            cryptoCallbacks: this.secrets.callbacks(),
             ...credentials,
         });
     }
@@ -151,7 +155,8 @@ const ACCOUNTS = {
         );
     },
     logout: (talker) => talker.client.logout(true),
-    async start(talker, { lazy = false, limit = 20, threads = false, left = false }) {
+    async start(talker, { lazy = false, limit = 20, threads = false, left = false, encryption = false }) {
+        if (encryption) await encrypted(talker);
         await talker.client.startClient({
             initialSyncLimit: limit,
             lazyLoadMembers: lazy,
@@ -283,7 +288,7 @@ const VIEWS = {
     },
 };
 
-const COMMANDS = { ...ACCOUNTS, ...ROOMS, ...MESSAGES, ...OWN, ...VIEWS };
+const COMMANDS = { ...ACCOUNTS, ...ROOMS, ...MESSAGES, ...OWN, ...VIEWS, ...ENCRYPTION };
 
 /** The room's timelines that the SDK has joined to the live one, oldest first. */
 function linked(room) {
