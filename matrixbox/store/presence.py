@@ -64,7 +64,7 @@ def drop(tx: Tx, users: Iterable[UserId]) -> None:
 def everybody(tx: Tx, limit: int) -> list[Row]:
     """What is written down, of those active last if it is too much."""
     rows = tx.run(
-        "SELECT user_id, state, status, active_ms, account.user_nid IS NOT NULL"
+        "SELECT user_id, presence.state, status, active_ms, account.user_nid IS NOT NULL"
         " FROM presence JOIN user USING (user_nid) LEFT JOIN account USING (user_nid)"
         " ORDER BY active_ms DESC LIMIT ?",
         limit,
