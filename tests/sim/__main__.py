@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--with", dest="fault", choices=sorted(FAULTS))
+    parser.add_argument("--liar", choices=["always", "never"], help="else in half of the worlds")
     parser.add_argument("--show", action="store_true", help="print the course of events")
     parser.add_argument("--twice", action="store_true", help="run each seed twice: same trace?")
     options = parser.parse_args()
@@ -33,7 +34,8 @@ def main() -> int:
         os.execve(sys.executable, again, {**os.environ, "PYTHONHASHSEED": "0"})
     started = time.monotonic()
     seeds = range(options.first, options.first + options.seeds)
-    work = [(seed, options.fault, options.show) for seed in seeds]
+    liar = None if options.liar is None else options.liar == "always"
+    work = [(seed, options.fault, options.show, liar) for seed in seeds]
     work = [each for each in work for _ in range(2 if options.twice else 1)]
     failed: list[Outcome] = []
     digests: dict[int, str] = {}
@@ -55,8 +57,9 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _simulate(work: tuple[int, str | None, bool]) -> Outcome:
-    return simulate(work[0], fault=work[1], keep=work[2])
+def _simulate(work: tuple[int, str | None, bool, bool | None]) -> Outcome:
+    seed, fault, keep, liar = work
+    return simulate(seed, fault=fault, keep=keep, liar=liar)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,19 @@ def named(found: Sequence[Any]) -> list[str]:
     return [each if isinstance(each, str) else each[0] for each in found]
 
 
+class Known(dict[str, dict[str, Any]]):
+    """Events by id; of those that nobody has, the type is asked for at most."""
+
+    def __missing__(self, event_id: str) -> dict[str, Any]:
+        return {"type": "unknown"}
+
+
 @define(eq=False)
 class Court:
     """One room."""
 
     version: str
-    events: dict[str, dict[str, Any]] = field(factory=dict)
+    events: Known = field(factory=Known)
     _by_auth: dict[str, str | None] = field(factory=dict)
     _before: dict[str, StateIds | None] = field(factory=dict)
     _after: dict[str, StateIds | None] = field(factory=dict)

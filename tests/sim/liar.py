@@ -171,8 +171,10 @@ class Liar(Node):
             "edus": [],
         }
         uri = target("v1", "send", secrets.token_hex(6))
+        if not self.is_up:
+            return
+        client = self.services.federation.client
         try:
-            client = self.services.federation.client
             await client.put_json(ServerName(server), uri, body, ignore_backoff=True)
         except RemoteError as error:
             self.network.trace.note("not taken", server, type(error).__name__)

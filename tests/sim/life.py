@@ -83,7 +83,7 @@ class Life:
     people: list[Person]
     rooms: list[Room] = field(factory=list)
     said: list[Said] = field(factory=list)
-    refused: int = 0
+    turned_away: set[tuple[str, str]] = field(factory=set)  # users, and rooms they did not get into
     _count: int = 0
 
     async def make_room(self, who: Person, version: str) -> Room:
@@ -110,7 +110,6 @@ class Life:
         try:
             await action(who, room, other, rng)
         except Failed as failure:
-            self.refused += 1
             who.node.network.trace.note("refused", who.user_id, failure.status, failure.body)
 
     def _acknowledged(self, who: Person, room: Room, answer: Any) -> None:
@@ -169,7 +168,11 @@ class Life:
         """A join, by way of the server that made the room."""
         via = rng.choice([room.home, str(other.node.name)])
         path = f"/join/{quote(room.room_id)}?server_name={via}&via={via}"
-        await who.request("POST", path, {})
+        try:
+            await who.request("POST", path, {})
+        except Failed:
+            self.turned_away.add((who.user_id, room.room_id))
+            raise
 
     async def do_leave(self, who: Person, room: Room, other: Person, rng: random.Random) -> None:
         """A leave; the creator stays."""

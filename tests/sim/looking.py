@@ -32,7 +32,11 @@ class Look:
 
     def servers(self) -> set[str]:
         """The servers of all who are in the room."""
-        return {str(server_of(user)) for user, word in self.memberships.items() if word == "join"}
+        return {str(server_of(user)) for user in self.users()}
+
+    def users(self) -> set[str]:
+        """Those who are in the room."""
+        return {user for user, word in self.memberships.items() if word == "join"}
 
     def has_joined(self, server: str) -> bool:
         """Whether anybody of a server is in the room."""

@@ -50,6 +50,15 @@ class Weather:
         )
 
 
+@frozen
+class Joining:
+    """A server's join, handed to another one."""
+
+    server: ServerName
+    room_id: str
+    at_s: float
+
+
 class Host(Protocol):
     """A server that the network reaches."""
 
@@ -70,7 +79,7 @@ class Network:
     cut: set[frozenset[ServerName]] = field(factory=set)
     tasks: trio.Nursery | None = None  # where the copies of requests run
     requests: int = 0
-    joins: list[tuple[ServerName, str, float]] = field(factory=list)  # who, room, when
+    joins: list[Joining] = field(factory=list)
 
     def partition(self, group: set[ServerName]) -> None:
         """Cut all links between a group of servers and the others."""
@@ -97,7 +106,7 @@ class Network:
         self.trace.note("ask", number, origin, to, request.method, request.target)
         if "/send_join/" in request.target:
             room_id = unquote(request.target.split("/")[5])
-            self.joins.append((origin, room_id, trio.current_time()))
+            self.joins.append(Joining(origin, room_id, trio.current_time()))
         link = frozenset((origin, to))
         host = self.hosts.get(to)
         if host is None:
@@ -115,7 +124,8 @@ class Network:
         answer = await host.handle(origin, request)
         if answer is None:
             raise RemoteUnreachable(to, "connection refused or broken")
-        self.trace.note("answer", number, answer.status, len(answer.body))
+        size = len(answer.body)
+        self.trace.note("answer", number, answer.status, answer.body if size < 400 else size)
         await trio.sleep(self.delay())
         if link in self.cut or self.rng.random() < self.weather.loss:
             self.trace.note("answer lost", number)

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from trio.testing import MockClock
 
 from tests.sim.determinism import Trace, deterministic
@@ -35,6 +35,7 @@ class Outcome:
     virtual_s: float
     agreed_after_s: float
     took_s: float
+    plan: Plan | None = None
     error: str = ""
     lines: list[str] = field(factory=list, repr=False)
 
@@ -43,7 +44,7 @@ class Outcome:
             f"seed {self.seed}: {self.digest} {self.events} steps, {self.virtual_s:.0f} virtual s, "
             f"agreed after {self.agreed_after_s:.0f} s, took {self.took_s:.2f} s"
         )
-        return f"{words}\n{self.error}" if self.error else words
+        return f"{words}\n{self.plan}\n{self.error}" if self.error else words
 
 
 class Bugs(logging.Handler):
@@ -59,9 +60,17 @@ class Bugs(logging.Handler):
 
 
 def simulate(
-    seed: int, *, fault: str | None = None, keep: bool = False, plan: Plan | None = None
+    seed: int,
+    *,
+    fault: str | None = None,
+    keep: bool = False,
+    plan: Plan | None = None,
+    liar: bool | None = None,
 ) -> Outcome:
-    """Run one world; what must not happen is told as the outcome's `error`."""
+    """Run one world; what must not happen is told as the outcome's `error`.
+
+    `plan` replaces what the seed says, and `liar` whether there is one.
+    """
     started = time.perf_counter()
     folder = Path(tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     trace, bugs = Trace(keep), Bugs()
@@ -72,7 +81,9 @@ def simulate(
     async def main() -> None:
         nonlocal world, end
         network = Network(random.Random(rng.random()), trace)
-        world = World(seed, folder, plan or Plan.draw(rng), trace, rng, network)
+        drawn = plan or Plan.draw(rng)
+        drawn = drawn if liar is None else evolve(drawn, liar=liar)
+        world = World(seed, folder, drawn, trace, rng, network)
         try:
             await world.run()
         finally:
@@ -102,6 +113,7 @@ def simulate(
         end,
         world.agreed_after_s if world else -1,
         time.perf_counter() - started,
+        world.plan if world else None,
         error,
         trace.lines,
     )
