@@ -2,10 +2,15 @@
 
 Matrix v1.19, Server-Server API, "Backfilling and retrieving missing events", "Retrieving events"
 ([B6.11], [B6.12], [B11.01] to [B11.04]; T005, T006, T011, T015, T016, T027).  First the events
-between ours and those that came are asked for, some rounds of them.  Where the gap is longer, each
-parent that is missing still gets the state before it from the other server: by the ids of its
-events, of which most are known.  Where even the parent cannot be had, the same is done for the
-event itself.  All of it is verified and judged like any event, and each step is bounded.
+between ours and those that came are asked for, some rounds of them, of their sender and then of
+others in the room.  Where the gap is longer, each parent that is missing still gets the state
+before it from another server: by the ids of its events, of which most are known.  Where even the
+parent cannot be had, the same is done for the event itself.  All of it is verified and judged like
+any event, and each step is bounded.
+
+A state that somebody tells is worth less than events: a gap that is short and yet not filled is
+somebody's refusal.  In a room of several other servers such a state is believed only after some
+attempts, and rather of a server that did not send the event.
 
 What was fetched stays, so an attempt that was broken off goes on where it ended.
 """
@@ -46,7 +51,9 @@ MAX_SINGLY = 50  # events fetched one by one; with more missing, the whole state
 AT_ONCE = 5  # requests
 LONG = 500  # events; more are not looked up in the Trio thread
 BATCH = 100  # events verified or admitted at a time
-STRICT_ATTEMPTS = 2  # that insist on all of a state; later ones go on without what cannot be had
+BRIDGE_AFTER = 2  # attempts to fill a short gap before a state is believed instead
+HELPERS = 2  # other servers in the room that are asked too
+STRICT_ATTEMPTS = 6  # that insist on all of a state; later ones go on without what cannot be had
 MAX_EVENTS_PER_HOUR = 50_000  # of states, from one server
 REFUSED_S = 300.0  # for so long a parent that was refused is not asked for again
 
@@ -107,9 +114,11 @@ class Filling:
     place: Place
     server: ServerName
     attempts: int
+    helpers: Sequence[ServerName] = ()  # others that may know as much
     pool: dict[EventId, Arrival] = field(factory=dict)
     outcomes: dict[EventId, Outcome] = field(factory=dict)
     unfinished: str | None = None
+    is_long: bool = False  # there was more between than is fetched
 
     async def run(self, arrivals: Iterable[Arrival]) -> dict[EventId, Outcome]:
         """What became of the events; those that still wait are among them."""
@@ -117,15 +126,15 @@ class Filling:
         for step in (self._nothing, self._fetch_missing, self._fetch_auth, self._fetch_states):
             try:
                 await step()
-            except RemoteError as error:
-                self.unfinished = str(error)
-                log.info("gap not filled", room=self.place.room, server=self.server, why=str(error))
-            except Unfinished as error:
-                self.unfinished = str(error)
-                log.info("gap not filled", room=self.place.room, server=self.server, why=str(error))
+            except (RemoteError, Unfinished) as error:
+                self._note(error)
             if await self._let_in():
                 break
         return self.outcomes
+
+    def _note(self, error: RemoteError | Unfinished) -> None:
+        self.unfinished = str(error)
+        log.info("gap not filled", room=self.place.room, server=self.server, why=str(error))
 
     async def _nothing(self) -> None:
         """What they lacked may have come meanwhile."""
@@ -144,28 +153,40 @@ class Filling:
     # --- events between
 
     async def _fetch_missing(self) -> None:
+        rounds = fetched = 0
+        sender = self.server
         with trio.move_on_after(MISSING_S):
-            fetched = 0
-            for _ in range(ROUNDS):
-                latest = [one.event_id for one in self.pool.values() if self._missing_of([one])]
-                if not latest or fetched >= MAX_MISSING:
-                    return
-                new = await self._missing_round(latest[:PER_ROUND])
-                if not new:
-                    return
-                fetched += new
+            for asked in (sender, *self.helpers):
+                self.server = asked
+                while latest := self._children_of_missing():
+                    if rounds >= ROUNDS or fetched >= MAX_MISSING:
+                        self.is_long = True
+                        break
+                    rounds += 1
+                    new = await self._missing_round(latest[:PER_ROUND])
+                    if not new:
+                        break
+                    fetched += new
+        self.server = sender
+
+    def _children_of_missing(self) -> list[EventId]:
+        return [one.event_id for one in self.pool.values() if self._missing_of([one])]
 
     async def _missing_round(self, latest: Sequence[EventId]) -> int:
         ends, min_depth = self.tools.store.read(_ends, self.place.room)
-        pdus = await self.tools.remote.missing_events(
-            self.server,
-            self.place.rules,
-            self.place.room_id,
-            earliest=ends,
-            latest=latest,
-            limit=PER_ROUND,
-            min_depth=min_depth,
-        )
+        try:
+            pdus = await self.tools.remote.missing_events(
+                self.server,
+                self.place.rules,
+                self.place.room_id,
+                earliest=ends,
+                latest=latest,
+                limit=PER_ROUND,
+                min_depth=min_depth,
+            )
+        except RemoteError as error:
+            self._note(error)
+            return 0
         found = {one.event.event_id: one for one in await self._checked(pdus[:PER_ROUND])}
         new = 0
         while wanted := [name for name in self._missing_of(self.pool.values()) if name in found]:
@@ -284,28 +305,41 @@ class Filling:
     # --- the state where the gap begins
 
     async def _fetch_states(self) -> None:
+        others_may_know = bool(self.helpers) and self.attempts < BRIDGE_AFTER
+        if others_may_know and not self.is_long and self._children_of_missing():
+            raise Unfinished("the events between cannot be had")
         with trio.move_on_after(STATE_S) as scope:
             for parent in self._missing_of(self.pool.values())[:MAX_STATES]:
-                try:
-                    await self._place_parent(parent)
-                except Unobtainable as error:
-                    log.info(
-                        "parent not obtained", event=parent, server=self.server, why=str(error)
-                    )
+                await self._place_parent(parent)
             if not await self._let_in():
                 await self._place_themselves()
         if scope.cancelled_caught:
             raise Unfinished("the state at the gap took too long")
 
     async def _place_parent(self, parent: EventId) -> None:
-        """Give a missing parent its place, with the state before it that the server tells."""
+        """Give a missing parent its place, with the state before it that some server tells."""
+        sender = self.server
+        for asked in (*self.helpers, sender):
+            self.server = asked
+            try:
+                await self._place_parent_as_told(parent)
+                break
+            except Unobtainable as error:
+                log.info("parent not obtained", event=parent, server=self.server, why=str(error))
+            except RemoteError as error:
+                if self.server == sender:
+                    raise
+                self._note(error)
+        self.server = sender
+
+    async def _place_parent_as_told(self, parent: EventId) -> None:
         stored = self.tools.store.read(events.by_id, parent)
         if stored is not None:
             await self._place(Arrival(Checked(stored.event, bool(stored.status & Status.PRUNED))))
             return
         got, may_come = await self._fetch_some([parent])
         if parent not in got:
-            if may_come:
+            if may_come and self.server not in self.helpers:
                 raise Unfinished("a parent cannot be had now")
             raise Unobtainable("the server does not have it")
         await self._place(Arrival(got[parent]))

@@ -11,6 +11,7 @@ longer pauses, or soon when the server that sent it shows signs of life.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import trio
 from attrs import evolve, frozen
@@ -22,7 +23,7 @@ from matrixbox.errors import RemoteError
 from matrixbox.observe import log
 from matrixbox.rooms import outside, policy, receipt, servers
 from matrixbox.rooms.env import Env
-from matrixbox.rooms.gaps import Filling, Tools
+from matrixbox.rooms.gaps import HELPERS, Filling, Tools
 from matrixbox.rooms.letting_in import (
     Arrival,
     Door,
@@ -46,7 +47,14 @@ from matrixbox.store.transaction import Tx
 VERIFY_S = 15.0  # for the signatures of one transaction, while its sender waits
 ROOMS_AT_ONCE = 8
 WORKED_OFF = 100  # waiting events of one room at a time
-PAUSES_S = (10, 30, 60, 120, 300)  # before an event is tried again; from then on the last one ...
+PAUSES_S = (
+    5,
+    15,
+    30,
+    60,
+    120,
+    300,
+)  # before an event is tried again; from then on the last one ...
 LONG_PAUSE_S = 3_600  # ... and this one when it has waited for a day
 LONG_AFTER = 300  # attempts: about a day
 SOON_S = 20  # after a sign of life of the server that sent it
@@ -256,8 +264,13 @@ class Receiver:
     async def _retry(self, place: Place, origin: ServerName, mine: Sequence[Waiting]) -> None:
         arrivals = await self._arrivals(place, mine)
         attempts = min(one.attempts for one in mine)
-        server = self._helper(place, origin, mine, attempts)
-        outcomes = await Filling(self.tools, place, server, attempts).run(arrivals)
+        others = self.store.read(servers.others, place.room, self.env.server_name)
+        # Who sent the events is asked first, and after a failure others in the room in turn.
+        candidates = [*dict.fromkeys([origin, *others[:10]])]
+        start = attempts % len(candidates)
+        server, *helpers = [*candidates[start:], *candidates[:start]][: HELPERS + 1]
+        filling = partial(Filling, self.tools, place, server, attempts, helpers)
+        outcomes = await filling().run(arrivals)
         unsigned = [
             arrival
             for arrival in arrivals
@@ -265,7 +278,7 @@ class Receiver:
         ]
         if unsigned:
             asked = await self._asked(place, unsigned)
-            outcomes |= await Filling(self.tools, place, server, attempts).run(asked)
+            outcomes |= await filling().run(asked)
         done = [one for one in mine if outcomes.get(one.event_id, _WAITING).is_final]
         await self.store.write(_discard, done)
 
@@ -292,14 +305,6 @@ class Receiver:
         if useless:
             await self.store.write(_discard, useless)
         return [Arrival(one) for one in found.values()]
-
-    def _helper(
-        self, place: Place, origin: ServerName, mine: Sequence[Waiting], attempts: int
-    ) -> ServerName:
-        """Whom to ask: who sent the events, and after a failure others in the room in turn."""
-        others = self.store.read(servers.others, place.room, self.env.server_name)
-        candidates = [*dict.fromkeys([origin, *others[:10]])]
-        return candidates[attempts % len(candidates)]
 
     async def _asked(self, place: Place, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Ask the policy server for the signatures that events lack, once for each (T135)."""

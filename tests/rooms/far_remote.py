@@ -62,13 +62,15 @@ class FarRemote:
     """Every other server knows all of the graphs, and answers by the specification.
 
     `down` does not answer; `withheld` are events that nobody gives; `lies` replace the answers of
-    one call, by its name: they get the honest answer and the arguments.
+    one call, by its name: they get the honest answer and the arguments.  With `liars`, only these
+    servers lie.
     """
 
     graphs: list[Graph]
     down: set[str] = field(factory=set)
     withheld: set[str] = field(factory=set)
     lies: dict[str, Answer] = field(factory=dict)
+    liars: set[str] = field(factory=set)
     delay_s: float = 0.01
     calls: Counter[str] = field(factory=Counter)
     log: list[tuple[str, str, str]] = field(factory=list)
@@ -86,9 +88,11 @@ class FarRemote:
         if server in self.down:
             raise RemoteUnreachable(server, "no answer")
 
-    def _told(self, call: str, honest: Any, *arguments: Any) -> Any:
+    def _told(self, call: str, server: str, honest: Any, *arguments: Any) -> Any:
         lie = self.lies.get(call)
-        return honest if lie is None else lie(honest, *arguments)
+        if lie is None or (self.liars and server not in self.liars):
+            return honest
+        return lie(honest, *arguments)
 
     def _given(self, graph: Graph, name: str) -> Event:
         found = graph.events.get(EventId(name))
@@ -101,7 +105,7 @@ class FarRemote:
         await self._begin("event", server, event_id)
         for graph in self.graphs:
             if event_id in graph.events:
-                return self._told("event", self._given(graph, event_id).json, event_id)
+                return self._told("event", server, self._given(graph, event_id).json, event_id)
         raise RemoteRefused(server, "no such event", status=404, errcode="M_NOT_FOUND")
 
     async def missing_events(
@@ -128,7 +132,7 @@ class FarRemote:
                 found[name] = graph.events[name]
                 ahead.extend(_parents(graph, name))
         honest = [event.json for event in reversed(found.values())]
-        return self._told("missing_events", honest, latest)
+        return self._told("missing_events", server, honest, latest)
 
     async def state_ids(
         self, server: ServerName, rules: Any, room_id: str, at: EventId
@@ -138,7 +142,7 @@ class FarRemote:
         graph = self._graph(room_id)
         self._given(graph, at)
         state = tuple(graph.before[at].values())
-        return self._told("state_ids", StateIds(state, tuple(chain(graph, state))), at)
+        return self._told("state_ids", server, StateIds(state, tuple(chain(graph, state))), at)
 
     async def state(self, server: ServerName, rules: Any, room_id: str, at: EventId) -> State:
         """GET /state."""
@@ -150,7 +154,7 @@ class FarRemote:
             tuple(graph.events[name].json for name in names if name not in self.withheld)
             for names in (state, chain(graph, state))
         ]
-        return self._told("state", State(*pdus), at)
+        return self._told("state", server, State(*pdus), at)
 
     async def event_auth(
         self, server: ServerName, rules: Any, room_id: str, event_id: EventId
@@ -161,7 +165,7 @@ class FarRemote:
         self._given(graph, event_id)
         names = chain(graph, [event_id])
         honest = [graph.events[name].json for name in names if name not in self.withheld]
-        return self._told("event_auth", honest, event_id)
+        return self._told("event_auth", server, honest, event_id)
 
     async def backfill(self, *args: Any, **kwargs: Any) -> Sequence[Pdu]:
         """Not asked for when receiving."""
@@ -198,6 +202,11 @@ class Far:
         """Let a server send some events."""
         pdus = [one.json if isinstance(one, Event) else one for one in found]
         return await self.receiver.receive(ServerName(by), graph.room_id, pdus)
+
+    async def later(self) -> None:
+        """So much time goes by that states are believed where events cannot be had."""
+        await trio.sleep(60)
+        await self.receiver.settled()
 
 
 @asynccontextmanager

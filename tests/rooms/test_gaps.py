@@ -123,6 +123,39 @@ async def test_t015_one_gap_asks_for_so_much_and_no_more(autojump_clock):
         assert sum(far.remote.calls.values()) <= gaps.ROUNDS + 2 * gaps.MAX_STATES + 10
 
 
+async def test_t015_what_its_sender_keeps_back_is_had_from_others(autojump_clock):
+    """A server that answers with nothing, and would rather tell a state of its own."""
+    graph = room_with()
+    async with far_household(graph) as far:
+        room = await begun(far, graph)
+        graph.make("m.room.topic", CREATOR, {"topic": "true"}, "")
+        made = [graph.make("m.room.message", EVE, {"n": n}) for n in range(30)]
+        far.remote.liars.add("two.test")
+        far.remote.lies["missing_events"] = lambda honest, *_: []
+        far.remote.lies["state_ids"] = lambda honest, *_: StateIds(honest.state[:-1], ())
+        await far.receive(graph, made[-1], by="two.test")
+        await far.receiver.settled()
+        assert far.remote.calls["state_ids"] == 0
+        assert far.house.stored(made[-1].event_id).status == Status.ACCEPTED
+        assert far.house.content(room, "m.room.topic") == {"topic": "true"}
+        assert not missing(far)
+
+
+async def test_t020_a_state_is_rather_told_by_others_than_by_the_sender(autojump_clock):
+    graph = room_with()
+    async with far_household(graph) as far:
+        room = await begun(far, graph)
+        graph.make("m.room.topic", CREATOR, {"topic": "true"}, "")
+        made = [graph.make("m.room.message", EVE, {"n": n}) for n in range(300)]
+        far.remote.liars.add("two.test")
+        far.remote.lies["state_ids"] = lambda honest, *_: StateIds(honest.state[:-1], ())
+        await far.receive(graph, made[-1], by="two.test")
+        await far.receiver.settled()
+        assert ("state_ids", "two.test") not in {(call, by) for call, by, _ in far.remote.log}
+        assert far.house.content(room, "m.room.topic") == {"topic": "true"}
+        assert state_before(far, made[-1]) == graph.before[made[-1].event_id]
+
+
 async def test_t020_a_told_state_without_a_ban_does_not_lift_it(autojump_clock):
     """A peer tells an old state at the gap: its events are soft-failed by what we know."""
     graph = room_with("12")
@@ -135,7 +168,7 @@ async def test_t020_a_told_state_without_a_ban_does_not_lift_it(autojump_clock):
         evil = graph.make("m.room.message", EVE, {"body": "b"}, prev=[hidden])
         far.remote.lies["missing_events"] = lambda honest, *_: []
         await far.receive(graph, evil, by="two.test")
-        await far.receiver.settled()
+        await far.later()
         assert far.house.stored(evil.event_id).status == Status.SOFT_FAILED
         assert far.house.membership(room, EVE) == "ban"
         assert far.house.timeline(room)[-1].event.event_id == ban.event_id
@@ -152,13 +185,13 @@ async def test_a_late_parent_is_no_end_of_the_room(autojump_clock):
         far.remote.lies["missing_events"] = lambda honest, *_: []
         far.remote.withheld.add(second.event_id)
         await far.receive(graph, third)
-        await far.receiver.settled()
+        await far.later()
         assert missing(far) == {second.event_id}
         ends = far.house.store.read(rooms.head, room).extremities
         far.remote.withheld.clear()
         await far.receive(graph, first)
         await far.receive(graph, second)
-        await far.receiver.settled()
+        await far.later()
         assert not missing(far)
         third_nid = far.house.stored(third.event_id).nid
         assert third_nid in ends

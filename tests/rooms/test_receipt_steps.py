@@ -451,7 +451,7 @@ async def test_t043_a_corrupted_signature_is_dropped_in_each_kind_of_answer(call
             far.remote.withheld.add(levels.event_id)
             far.remote.lies["event_auth"] = lambda honest, *_: [corrupt(levels.json)]
         await far.receive(graph, last)
-        await far.receiver.settled()
+        await far.later()
         assert far.remote.calls[call] >= 1
         stored = far.house.stored(victim.event_id)
         assert stored is None or call == "missing_events"
@@ -470,7 +470,7 @@ async def test_t006_an_answer_with_another_event_is_discarded(autojump_clock):
         far.remote.lies["missing_events"] = lambda honest, *_: []
         far.remote.lies["event"] = lambda honest, *_: other.json
         await far.receive(graph, last)
-        await far.receiver.settled()
+        await far.later()
         assert far.house.stored(other.event_id) is None
         assert far.house.stored(hidden.event_id) is None
         # Its parent could not be had: the state before itself was taken.
@@ -499,7 +499,7 @@ async def test_t022_a_state_without_the_rooms_create_event_is_refused_whole(lie,
         graph.events[second.event_id] = second  # so that it can be asked for
         far.remote.lies["state_ids"] = state_ids
         await far.receive(graph, last)
-        await far.receiver.settled()
+        await far.later()
         room = graph.room_in(far.house)
         assert far.house.state(room)["m.room.create", ""].event.event_id == create
         if lie == "two":  # a create event that is rejected counts for nothing
@@ -522,7 +522,7 @@ async def test_t011_rejected_events_in_a_told_state_do_not_enter(autojump_clock)
             (*honest.state, bad.event_id), (*honest.auth_chain, *bad.auth_event_ids)
         )
         await far.receive(graph, last)
-        await far.receiver.settled()
+        await far.later()
         assert far.house.stored(last.event_id).status == Status.ACCEPTED
         assert Status(far.house.stored(bad.event_id).status) & Status.REJECTED
         assert ("m.room.topic", "") not in far.house.state(room)
