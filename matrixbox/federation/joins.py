@@ -34,15 +34,24 @@ from matrixbox.federation.completions import Completions
 from matrixbox.federation.join_spool import Index, Spool
 from matrixbox.federation.templates import Built, Change
 from matrixbox.observe import log
-from matrixbox.rooms import arrival, handshake, membership, outside, residence, resolution
+from matrixbox.rooms import (
+    arrival,
+    handshake,
+    membership,
+    outside,
+    partial,
+    residence,
+    resolution,
+)
 from matrixbox.rooms.arrival import Arrived, Partial
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.receiving import Receiver
 from matrixbox.rooms.remote import Signed, Verifier
-from matrixbox.store import events
+from matrixbox.store import events, members
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import room_key
 from matrixbox.store.database import Store
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
@@ -52,7 +61,7 @@ SEND_AGAIN = 1  # times that a server is asked again which has our join, but who
 WHOLE_S = 900.0
 COMING_BACK_S = 20.0  # for what a join stands on, in a room that we are in
 WAIT_FOR_MEMBERS_S = 1.0  # of a room that was joined without them: small ones are whole at once
-MEMBERS_S = 60.0  # that a second user waits for what the first one's join left out
+MEMBERS_S = 60.0  # that is waited for members where nothing goes without them
 VERSIONS = tuple(ROOM_VERSIONS)
 
 T = TypeVar("T")
@@ -160,7 +169,12 @@ class Joins:
         room = self.store.read(residence.resident_room, self.env, wanted.room_id)
         if room is None:
             return False
-        await self.completions.wait(room, MEMBERS_S)  # else a ban could be overlooked
+        is_new = not self.store.read(_is_joined, room, wanted.who)
+        if is_new and self.store.read(partial.is_partial, room):
+            # Whether the user is banned is not known here: somebody else decides.
+            if self.candidates(wanted):
+                return False
+            await self.completions.wait(room, MEMBERS_S)
         try:
             await self._write(membership.join, wanted.who, room, wanted.content)
         except (UnableToAuthoriseJoin, UnableToGrantJoin) as error:
@@ -287,11 +301,16 @@ class Joins:
 
     async def _finish(self, server: ServerName, room: RoomNid, index: Index, join: Event) -> None:
         state = await self.arrivals.state(room, index.state)
-        partial = Partial(server, tuple(index.servers)) if index.members_omitted else None
-        await self.store.write(arrival.finish, self.env, room, Arrived(join, state, partial))
+        left_out = Partial(server, tuple(index.servers)) if index.members_omitted else None
+        await self.store.write(arrival.finish, self.env, room, Arrived(join, state, left_out))
 
     async def _write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         return await resolution.write(self.store, function, self.env, *args)
+
+
+def _is_joined(tx: Tx, room: RoomNid, who: Session) -> bool:
+    present = members.get(tx, room, who.user)
+    return present is not None and present.membership is Membership.JOIN
 
 
 def _status(tx: Tx, event: Event) -> int | None:

@@ -34,7 +34,7 @@ from matrixbox.rooms import build, ingest, servers
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.distribution import distribute
 from matrixbox.rooms.env import Env
-from matrixbox.rooms.residence import required_room
+from matrixbox.rooms.residence import required_room, whole_room
 from matrixbox.rooms.restricted import VOUCHER, voucher
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store import events, rooms
@@ -82,7 +82,7 @@ def template(tx: Tx, env: Env, wish: Wish, versions: Sequence[str] | None) -> Te
     """
     if server_of(wish.user_id) != wish.origin:
         raise Forbidden("That user is not of your server.")  # T034
-    room = required_room(tx, env, wish.room_id)
+    room = whole_room(tx, env, wish.room_id)
     if not servers.is_allowed(tx, room, wish.origin):
         raise Forbidden("Your server is kept out of that room by its access control list.")
     rules = rooms.rules(tx, room)
@@ -179,7 +179,7 @@ def check_voucher(tx: Tx, env: Env, event: Event) -> None:
 
     Raises Forbidden, UnableToAuthoriseJoin, UnableToGrantJoin, NotFound.
     """
-    room = required_room(tx, env, event.room_id)
+    room = whole_room(tx, env, event.room_id)
     named = event.content.get(VOUCHER)
     if voucher(tx, env, room, event.sender) is None:
         # Invited meanwhile, or the room is open now: then our word costs nothing, but the user
@@ -196,7 +196,7 @@ def accept(tx: Tx, env: Env, event: Event) -> StoredEvent:
     Raises Forbidden for what the rules refuse, InvalidParam for citations of unknown events;
     nothing is stored then.
     """
-    room = required_room(tx, env, event.room_id)
+    room = whole_room(tx, env, event.room_id)
     if not servers.is_allowed(tx, room, server_of(event.sender)):
         raise Forbidden("Your server is kept out of that room by its access control list.")
     rules = rooms.rules(tx, room)

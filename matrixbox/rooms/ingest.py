@@ -155,6 +155,7 @@ def receive(
     if refused_by_policy and finding.status is Status.ACCEPTED:
         finding = Finding(Status.SOFT_FAILED, "the policy server does not recommend it")
     stored = commit.store(tx, env, candidate, finding.status, before, head, known=known)
+    partial.assume_members(tx, env, stored, candidate.auth)
     with suppress(NeedsResolution):  # the receiver joins them in a transaction of its own
         join_extremities(tx, env, room)
     return stored

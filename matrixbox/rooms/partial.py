@@ -20,7 +20,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import SnapshotState, resolved
 from matrixbox.store import events, joins, names, rooms, servers, snapshots
 from matrixbox.store.caches import StoredEvent
-from matrixbox.store.events import Status
+from matrixbox.store.events import HIDDEN, Status
 from matrixbox.store.joins import PartialRoom
 from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid
 from matrixbox.store.rooms import Head
@@ -60,6 +60,22 @@ def is_partial(tx: Tx, room: RoomNid) -> bool:
     return joins.partial(tx, room) is not None
 
 
+def assume_members(tx: Tx, env: Env, stored: StoredEvent, cited: Sequence[StoredEvent]) -> None:
+    """Take the memberships that an accepted event cites for those of the room, where it has none.
+
+    So clients learn who writes to them, and what these users send besides is believed.
+    """
+    room = stored.room
+    if stored.status & HIDDEN or joins.partial(tx, room) is None:
+        return
+    entries = []
+    for one in cited:
+        if one.event.type == MEMBER and not one.status & Status.REJECTED:
+            slot = names.add_slot(tx, (MEMBER, one.event.state_key or ""))
+            entries.append((slot, one.nid))
+    arrival.prepare(tx, env, room, entries)
+
+
 def complete(tx: Tx, env: Env, flag: PartialRoom, state: State) -> None:
     """Put the room on its whole state: all that came since our join is judged again upon it.
 
@@ -73,13 +89,12 @@ def complete(tx: Tx, env: Env, flag: PartialRoom, state: State) -> None:
     again = _Again(tx, room)
     join = events.by_nid(tx, flag.join)
     again.put(join, full)
-    if again.failed:
+    if join.nid in again.failed:
         raise arrival.Unusable("the whole state does not allow our join")
-    for nid in joins.placed_since(tx, room, flag.join):
+    since = joins.placed_since(tx, room, flag.join)
+    for nid in since:
         again.redo(events.by_nid(tx, nid))
-    head = rooms.head(tx, room)
-    assert head is not None
-    ends = tuple(nid for nid in head.extremities if nid not in again.failed) or (flag.join,)
+    ends = _ends(tx, [flag.join, *since])
     current = resolved(tx, room, [again.after_of(nid) for nid in ends], at_any_cost=True)
     arrival.lay(tx, env, room, snapshots.state(tx, current))
     rooms.set_head(tx, room, Head(ends, current))
@@ -87,6 +102,14 @@ def complete(tx: Tx, env: Env, flag: PartialRoom, state: State) -> None:
     joins.drop_partial(tx, room, pos)
     servers.settle(tx, room, pos)
     tx.changed(rooms=(room,))
+
+
+def _ends(tx: Tx, since: Sequence[EventNid]) -> tuple[EventNid, ...]:
+    """The ends of the graph among the events since our join, which is one of them."""
+    found = [events.by_nid(tx, nid) for nid in since]
+    standing = [one for one in found if not one.status & (Status.REJECTED | Status.SOFT_FAILED)]
+    cited = {event_id for one in standing for event_id in one.event.prev_event_ids}
+    return tuple(one.nid for one in standing if one.event.event_id not in cited)
 
 
 @define(eq=False)
@@ -116,12 +139,17 @@ class _Again:
         self.put(stored, resolved(self.tx, self.room, branches, at_any_cost=True))
 
     def put(self, stored: StoredEvent, before: SnapshotNid) -> None:
-        """Give an event the state before it, and judge it by that unless it has failed before."""
+        """Give an event the state before it, and judge it by that.
+
+        What its own auth events refuse stays refused; no other verdict is for ever.
+        """
         tx, event = self.tx, stored.event
         status = Status(stored.status)
-        if not status & Status.REJECTED and not self._allows(stored, before):
-            status |= Status.REJECTED
-            self.failed.add(stored.nid)
+        if not status & Status.REJECTED_BY_AUTH:
+            status &= ~(Status.REJECTED | Status.SOFT_FAILED)
+            if not self._allows(stored, before):
+                status |= Status.REJECTED
+                self.failed.add(stored.nid)
         following = before
         if event.state_key is not None and not status & Status.REJECTED:
             slot = names.add_slot(tx, (event.type, event.state_key))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from matrixbox.core.identifiers import RoomId
 from matrixbox.errors import NotFound
 from matrixbox.rooms.env import Env
-from matrixbox.store import members, names, rooms
+from matrixbox.store import joins, members, names, rooms
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
@@ -33,4 +33,12 @@ def required_room(tx: Tx, env: Env, room_id: RoomId) -> RoomNid:
     room = resident_room(tx, env, room_id)
     if room is None:
         raise NotFound("This server is not in that room.")
+    return room
+
+
+def whole_room(tx: Tx, env: Env, room_id: RoomId) -> RoomNid:
+    """A room that this server is in and knows all members of; raises NotFound ([B8.05])."""
+    room = required_room(tx, env, room_id)
+    if joins.partial(tx, room) is not None:
+        raise NotFound("This server does not know all of that room yet.")
     return room

@@ -21,7 +21,7 @@ from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.reading import Reader, blocks_invites, ignored_users
 from matrixbox.rooms.tokens import SyncToken
 from matrixbox.rooms.typing import Typing
-from matrixbox.store import account_data, events, members, names, receipts, rooms
+from matrixbox.store import account_data, events, joins, members, names, receipts, rooms
 from matrixbox.store.account_data import GLOBAL
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import Doorbell, Key, StreamPos, receipts_key, room_key
@@ -240,9 +240,14 @@ class Builder:
         self, member: Member, entries: list[account_data.Entry], *, changed: bool
     ) -> Answer | None:
         room = member.room
+        eager = not self.request.filter.room.state.lazy_load_members
+        if eager and joins.partial(self.tx, room) is not None:
+            return None  # it comes when all its members are known ([B8.05])
         earlier = self._memberships_since(member) if changed and not self.initial else []
         # Who left and came back knows the room up to `since`, but needs its whole state anew.
         known = not self.initial and (not earlier or earlier[0] == "join")
+        if eager and known:
+            known = joins.completed(self.tx, room) <= self.since.pos
         whole = not known or self.request.full_state or any(word != "join" for word in earlier)
         window = Window(self.since.pos if known else 0, self.token.pos)
         parts = _Room(self.tx, self.request, self._reader(room), window, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any
 
 from attrs import define, field
@@ -14,6 +15,8 @@ from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
 from matrixbox.core.signing import citation, hash_and_sign_event, sign_redacted
 from matrixbox.federation.transport import Request
 from tests.federation.towns import FakeServer
+
+_serial = count()
 
 
 @define(eq=False)
@@ -30,8 +33,8 @@ class HandMadeRoom:
 
     def __attrs_post_init__(self) -> None:
         self.rules = ROOM_VERSIONS[self.version]
-        self.room_id = RoomId(f"!hand:{self.server.name}")
-        content: dict[str, Any] = {"room_version": self.version}
+        self.room_id = RoomId(f"!hand{next(_serial)}:{self.server.name}")
+        content: dict[str, Any] = {"room_version": self.version, "serial": next(_serial)}
         if not self.rules.creator_is_sender:
             content["creator"] = self.creator
         self.add("m.room.create", content)

@@ -13,7 +13,7 @@ from attrs import frozen
 from matrixbox.accounts.throttle import INVITES, JOINS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.room_state import known_room
+from matrixbox.api.client.room_state import known_room, whole_room
 from matrixbox.api.routes import Auth, BodyKind, RouteTable
 from matrixbox.core.identifiers import RoomId, ServerName, UserId, server_of
 from matrixbox.core.json import Json
@@ -132,7 +132,7 @@ async def send_invite(
 
 
 async def _upon(call: Call, function: Callable[..., Any], body: parse.Body) -> None:
-    room: RoomNid = known_room(call)
+    room: RoomNid = await whole_room(call)
     target = _target(body)
     await call.services.write(function, call.requester, room, target, _with_reason(body))
 

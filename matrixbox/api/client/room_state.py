@@ -13,7 +13,7 @@ from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.identifiers import UserId, server_of
 from matrixbox.core.json import Json, encode
 from matrixbox.errors import Forbidden
-from matrixbox.rooms import sending, state_reading
+from matrixbox.rooms import partial, sending, state_reading
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.state import CurrentState
 from matrixbox.rooms.tokens import Place
@@ -26,6 +26,7 @@ routes = RouteTable()
 
 ROOM = "/_matrix/client/v3/rooms/{room_id}"
 MEMBER = "m.room.member"
+MEMBERS_S = 60.0
 MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
 
 
@@ -35,6 +36,16 @@ def known_room(call: Call) -> RoomNid:
     room: RoomNid | None = call.services.store.read(names.room_nid, room_id)
     if room is None:
         raise Forbidden("You are not in that room.")
+    return room
+
+
+async def whole_room(call: Call) -> RoomNid:
+    """The room of the path once its members are known, or as it is after a minute ([B8.05])."""
+    room = known_room(call)
+    completions = call.services.federation.joins.completions
+    if call.services.store.read(partial.is_partial, room):
+        async with call.waiting(MEMBERS_S):
+            await completions.wait(room, MEMBERS_S)
     return room
 
 
@@ -127,7 +138,7 @@ async def put_state_without_key(call: Call) -> dict[str, Json]:
 @routes.get(f"{ROOM}/members", auth=Auth.USER, guest_ok=True)
 async def members_of_room(call: Call) -> Response:
     """The membership events, now or at a point, of some kinds or all."""
-    room = known_room(call)
+    room = await whole_room(call)
     wanted = parse.query_choice(call.param("membership"), "membership", MEMBERSHIPS)
     unwanted = parse.query_choice(call.param("not_membership"), "not_membership", MEMBERSHIPS)
     at = call.param("at")
@@ -143,7 +154,7 @@ async def members_of_room(call: Call) -> Response:
 @routes.get(f"{ROOM}/joined_members", auth=Auth.USER)
 async def joined_members(call: Call) -> dict[str, Json]:
     """Who is in the room, with names and pictures."""
-    room = known_room(call)
+    room = await whole_room(call)
 
     def read(tx: Tx) -> dict[str, Json]:
         return state_reading.joined(reader_of(tx, call, room))

@@ -25,7 +25,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.handshake import Submission, Wish
 from matrixbox.rooms.join_answer import JoinAnswer
 from matrixbox.rooms.remote import Signed
-from matrixbox.rooms.residence import required_room
+from matrixbox.rooms.residence import whole_room
 from matrixbox.store import chains, rooms
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.database import Store
@@ -162,7 +162,7 @@ async def _accepted(call: Call, membership: str) -> StoredEvent:
 
 
 def _rules_for(tx: Tx, env: Env, call: Call) -> RoomRules:
-    room = required_room(tx, env, common.room_id(call))
+    room = whole_room(tx, env, common.room_id(call))
     common.require_allowed(tx, room, call.origin)
     return rooms.rules(tx, room)
 

@@ -19,7 +19,7 @@ from matrixbox.core.json import encode
 from matrixbox.errors import NotFound
 from matrixbox.rooms import serving, timeline
 from matrixbox.rooms.serving import Whole
-from matrixbox.store import chains
+from matrixbox.store import chains, joins
 from matrixbox.store.database import Store
 from matrixbox.store.nids import EventNid
 from matrixbox.store.transaction import Tx
@@ -50,6 +50,8 @@ def _state_ids(tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId) -
 
 def _whole(tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId) -> Whole:
     room = common.shared_room(tx, room_id, origin)
+    if joins.partial(tx, room) is not None:
+        raise NotFound("This server does not know all of that room yet.")
     whole = serving.state_before(tx, room, event_id)
     if whole is None:
         raise NotFound(timeline.NO_EVENT)
