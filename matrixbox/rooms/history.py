@@ -72,10 +72,10 @@ def gaps(tx: Tx, room: RoomNid, older: Place, newer: Place) -> list[Gap]:
     return sorted(found, key=lambda gap: gap.place, reverse=True)
 
 
-def gap_at(looker: Looker, ts: int) -> Gap | None:
-    """The gap that hides what was sent around a time, if there is one."""
+def gap_at(looker: Looker, ts: int, *, back: bool) -> Gap | None:
+    """The gap that hides what was sent at a time and just before or after it, if there is one."""
     tx, room = looker.tx, looker.room
-    place = place_of_time(looker, ts)
+    place = place_of_time(looker, ts + 1 if back else ts)
     nid = events.first_at(tx, room, (place.pos, place.sub))
     if nid is None:
         return None

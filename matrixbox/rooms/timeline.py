@@ -165,7 +165,7 @@ def nearest(reader: Looker, ts: int, *, back: bool) -> StoredEvent | None:
     The order of the timeline mostly is that of time, so the place is found by bisection and
     searched from there.
     """
-    start = place_of_time(reader, ts)
+    start = place_of_time(reader, ts + 1 if back else ts)
     if not back:
         start = Place.before(start.pos, start.sub)
     found = (_backwards if back else _forwards)(reader, start, None)
@@ -179,7 +179,7 @@ def nearest(reader: Looker, ts: int, *, back: bool) -> StoredEvent | None:
 
 
 def place_of_time(reader: Looker, ts: int) -> Place:
-    """Where an event sent at a time would stand, if all stood where their times are."""
+    """Where the first event sent at a time or later stands, or a place before it."""
 
     def is_later(place: Place) -> bool:
         nid = events.first_at(reader.tx, reader.room, (place.pos, place.sub))

@@ -211,7 +211,7 @@ async def timestamp_to_event(call: Call) -> Response:
     def read(tx: Tx) -> tuple[StoredEvent | None, Gap | None]:
         reader = reader_of(tx, call, room)
         timeline.require_reader(reader)
-        gap = history.gap_at(reader, ts) if timeline.was_inside(reader) else None
+        gap = history.gap_at(reader, ts, back=back) if timeline.was_inside(reader) else None
         return timeline.nearest(reader, ts, back=back), gap
 
     store = call.services.store
