@@ -12,6 +12,7 @@ from matrixbox.federation.inbound import Inbound
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.memberships import Memberships
+from matrixbox.federation.missed import Missed
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.queries import Queries
@@ -29,6 +30,7 @@ class Federation:
     destinations: Destinations
     sender: Sender
     edus: EduReceiver
+    missed: Missed
     client: FederationClient
     own_keys: OwnKeys
     keyring: Keyring

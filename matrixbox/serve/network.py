@@ -12,6 +12,7 @@ from matrixbox.config import Settings
 from matrixbox.core.identifiers import ServerName
 from matrixbox.e2ee.asking import KeyService
 from matrixbox.e2ee.device_lists import Announcer
+from matrixbox.e2ee.incoming import DeviceNews
 from matrixbox.e2ee.one_time_keys import ClaimRates
 from matrixbox.e2ee.remote_lists import RemoteLists
 from matrixbox.federation.arrivals import Arrivals
@@ -25,6 +26,7 @@ from matrixbox.federation.joins import Joins
 from matrixbox.federation.key_remotes import KeyRemotes
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.memberships import Memberships
+from matrixbox.federation.missed import Missed
 from matrixbox.federation.network import NetworkTransport, new_transport
 from matrixbox.federation.notary import Notary
 from matrixbox.federation.own_keys import OwnKeys
@@ -89,11 +91,12 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     if env.presence is not None:
         env.presence.on_change = sender.present
         sender.presence_of = env.presence.pushed
-    edus = EduReceiver(store, env, lists)
+    edus = EduReceiver(store, env, DeviceNews(store, env.server_name, env.clock, lists))
     return Federation(
         transport=transport,
         destinations=destinations,
         sender=sender,
+        missed=Missed(store, env.server_name, client, destinations, remotes, receiver),
         edus=edus,
         client=client,
         own_keys=own,
@@ -115,6 +118,7 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     yield "federation.keys", federation.keyring.run
     yield "federation.destinations", federation.sender.destinations.run
     yield "federation.sender", federation.sender.run
+    yield "federation.missed", federation.missed.run
     yield "federation.edus", federation.edus.run
     if federation.edus.env.presence is not None:
         yield "rooms.presence", federation.edus.env.presence.run
