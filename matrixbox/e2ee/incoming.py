@@ -71,8 +71,3 @@ class DeviceNews:
                 update = remote_lists.receive_update(tx, origin, content)
                 heard += [] if update is None else [update]
         return heard
-
-    async def forget_old(self) -> None:
-        """Forget which messages were received long ago."""
-        before_ms = self.clock.now_ms() - to_device.KEPT_IDS_MS
-        await self.store.write(to_device.forget_received, before_ms)

@@ -220,8 +220,3 @@ def _parse_edu(
             if isinstance(content, Mapping) and len(encode(content)) <= MAX_CONTENT
         }
     return sender_id, kind, message_id, found
-
-
-def forget_received(tx: Tx, before_ms: int) -> None:
-    """Forget which messages of other servers were received before a time."""
-    to_device.forget_received(tx, before_ms)

@@ -23,15 +23,13 @@ from matrixbox.core.identifiers import (
     server_of,
 )
 from matrixbox.core.json import Json
-from matrixbox.e2ee import remote_lists, to_device
-from matrixbox.e2ee.remote_lists import RemoteLists
-from matrixbox.observe import log
+from matrixbox.e2ee import incoming
+from matrixbox.e2ee.incoming import DeviceNews
 from matrixbox.rooms import receipts, servers
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.receipts import FarReceipt
 from matrixbox.store import members, names
 from matrixbox.store.database import Store
-from matrixbox.store.errors import StoreError
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -45,7 +43,6 @@ MAX_EARLY = 1_000
 EARLY_S = 300.0
 _BATCH = 100  # receipts in one write
 _RETRY_S = 5.0
-DEVICE_EDUS = ("m.direct_to_device", "m.device_list_update", "m.signing_key_update")
 
 Edu = Mapping[str, Json]
 
@@ -56,7 +53,7 @@ class EduReceiver:
 
     store: Store
     env: Env
-    lists: RemoteLists
+    devices: DeviceNews
     _early: dict[tuple[RoomId, UserId, str | None], tuple[float, ServerName, FarReceipt]] = field(
         factory=dict
     )
@@ -64,14 +61,14 @@ class EduReceiver:
 
     async def receive(self, origin: ServerName, edus: Sequence[Edu]) -> None:
         """Take the EDUs of one transaction.  Raises StoreError when they have to come again."""
-        devices: list[Edu] = []
+        devices: list[tuple[str, Json]] = []
         found: list[FarReceipt] = []
         for edu in edus:
             kind, content = edu.get("edu_type"), edu.get("content")
             if not isinstance(content, Mapping):
                 continue
-            if kind in DEVICE_EDUS:
-                devices.append(edu)
+            if isinstance(kind, str) and kind in incoming.TYPES:
+                devices.append((kind, content))
             elif kind == "m.receipt":
                 found += _receipts(origin, content)
             elif kind == "m.typing":
@@ -79,7 +76,7 @@ class EduReceiver:
             elif kind == "m.presence" and self.env.presence is not None:
                 self.store.read(self.env.presence.receive, origin, content)
         if devices:
-            await self._take_devices(origin, devices)
+            await self.devices.receive(origin, devices)
         if found:
             await self._take_receipts(origin, found[:MAX_RECEIPTS])
 
@@ -135,41 +132,6 @@ class EduReceiver:
                 for key, kept in waiting.items():
                     if key in early and kept[0] > now:
                         self._early.setdefault(key, kept)
-
-    # --- devices
-
-    async def _take_devices(self, origin: ServerName, edus: Sequence[Edu]) -> None:
-        try:
-            heard = await self.store.write(_take_device_edus, self.env, origin, edus)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 one EDU fails alone
-            if len(edus) == 1:
-                log.bug("EDU not taken", error, origin=origin, edu_type=edus[0]["edu_type"])
-                return
-            for edu in edus:
-                await self._take_devices(origin, [edu])
-            return
-        for user_id, stream_id in heard:
-            self.lists.heard(user_id, stream_id)
-
-
-def _take_device_edus(
-    tx: Tx, env: Env, origin: ServerName, edus: Sequence[Edu]
-) -> list[tuple[UserId, int]]:
-    """Store what is about devices; whose lists were told of, and their numbers."""
-    heard = []
-    for edu in edus:
-        kind, content = edu["edu_type"], edu["content"]
-        if kind == "m.direct_to_device":
-            to_device.receive(tx, env.server_name, origin, content, env.clock.now_ms())
-        elif kind == "m.signing_key_update":
-            remote_lists.receive_signing_keys(tx, origin, content)
-        else:
-            told = remote_lists.receive_update(tx, origin, content)
-            if told is not None:
-                heard.append(told)
-    return heard
 
 
 def _typist(tx: Tx, origin: ServerName, content: Edu) -> tuple[RoomNid, UserId] | None:

@@ -14,6 +14,7 @@ import trio
 
 from matrixbox.api.auth import Authenticator
 from matrixbox.config import Settings
+from matrixbox.e2ee.to_device import KEPT_IDS_MS
 from matrixbox.household import control
 from matrixbox.observe import log
 from matrixbox.observe.health import LoopWatch, Notifier
@@ -21,7 +22,7 @@ from matrixbox.rooms import time_floor
 from matrixbox.serve.base import Base, open_base, remember
 from matrixbox.serve.listeners import make_door
 from matrixbox.serve.network import open_network
-from matrixbox.store import accounts
+from matrixbox.store import accounts, to_device
 from matrixbox.tasks import keep_running
 
 THREADS = 8  # Trio's default of 40 would let 40 password hashes run at once
@@ -85,6 +86,8 @@ def _start(nursery: trio.Nursery, base: Base, authenticator: Authenticator) -> N
             await authenticator.store_seen()
             oldest = base.store.doorbell.position - KEPT_TRANSACTIONS
             await base.store.write(accounts.prune_transactions, oldest)
+            before_ms = base.env.clock.now_ms() - KEPT_IDS_MS
+            await base.store.write(to_device.forget_received, before_ms)
             await base.store.write(time_floor.store, base.time)
 
     for name, service in (("rooms.typing", base.env.typing.run), ("store.cleaning", cleaning)):
