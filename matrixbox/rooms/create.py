@@ -14,7 +14,7 @@ from attrs import Factory, frozen
 from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
-from matrixbox.errors import Forbidden, InvalidRoomState, RoomInUse, UnsupportedRoomVersion
+from matrixbox.errors import Forbidden, InvalidParam, InvalidRoomState, RoomInUse, UnsupportedRoomVersion
 from matrixbox.rooms import ingest, membership, sending
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
@@ -87,7 +87,7 @@ def create_room(tx: Tx, env: Env, who: Session, request: RoomRequest) -> RoomId:
                 continue  # invited when there is a room to tell the other server of
             extra: Content = {"is_direct": True} if request.is_direct else {}
             membership.invite(tx, env, who, room, invitee, extra)
-    except Forbidden as error:
+    except (Forbidden, InvalidParam) as error:
         raise InvalidRoomState(f"The room cannot be made so: {error}") from error
     if request.published:
         rooms.set_published(tx, room, 1)
@@ -139,7 +139,8 @@ def _first_steps(
         ("m.room.history_visibility", "history_visibility", history),
         ("m.room.guest_access", "guest_access", guests),
     ):
-        if (kind, "") not in asked:
+        # Guests are out where nothing is said of them, and public rooms begin with an event less.
+        if (kind, "") not in asked and value != "forbidden":
             steps.append(StateDraft(kind, "", {key: value}))
     return steps
 

@@ -89,8 +89,10 @@ class Formatter:
             return {}
         previous = events.by_nid(self.reader.tx, stored.replaces)
         facts: dict[str, Json] = {"replaces_state": previous.event.event_id}
-        if self.reader.may_see(previous):
+        # An invitation from elsewhere is in no timeline here; who was invited knows it all the same.
+        if self.reader.may_see(previous) or self.reader.is_about_me(previous):
             facts["prev_content"] = previous.event.content
+            facts["prev_sender"] = previous.event.sender  # clients go by it, as by `is_direct`
         return facts
 
     def _find_replaced(self, stored: StoredEvent) -> EventNid:

@@ -86,6 +86,10 @@ class Reader:
         """Whether the user may see an event of the room's timeline, and wants to."""
         return self.is_visible(stored) and not self.is_ignored(stored)
 
+    def is_about_me(self, stored: StoredEvent) -> bool:
+        """Whether an event tells of a membership of the user."""
+        return (stored.event.type, stored.event.state_key) == self._member_key
+
     def is_ignored(self, stored: StoredEvent) -> bool:
         """Whether the user does not want to see an event; state is never ignored ([C15.09])."""
         return stored.event.state_key is None and stored.event.sender in self.ignored

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from matrixbox.core.events import CREATE, power_levels
+from matrixbox.core.events import CREATE, creators_of, power_levels
 from matrixbox.core.identifiers import EventId, InvalidIdentifier, RoomId, UserId, parse_user_id
 from matrixbox.core.json import Json
 from matrixbox.core.relations import relation_in
@@ -85,16 +85,19 @@ def redact(
     if known is not None:
         return events.by_nid(tx, known)
     target = events.by_id(tx, target_id)
-    if target is None or target.room != room:
+    if target is not None and target.room != room:
         raise NotFound("There is no such event in this room.")
-    if target.event.type == "m.room.create":
+    if target is not None and target.event.type == "m.room.create":
         raise Forbidden("The event that made a room cannot be redacted.")
-    if target.event.sender != who.user_id:
+    # What is not known here can be redacted by who may redact everything ([A4.17]).
+    if target is None or target.event.sender != who.user_id:
         state = CurrentState(tx, room)
         levels = power_levels(
             rooms.rules(tx, room), state[CREATE], state.get(("m.room.power_levels", ""))
         )
         if levels.user(who.user_id) < levels.redact:
+            if target is None:
+                raise NotFound("There is no such event in this room.")
             raise Forbidden("You may redact only your own events here.")
     draft = Draft(REDACTION, who.user_id, content, redacts=target_id)
     return ingest.send(tx, env, room, draft, transaction)
@@ -111,13 +114,14 @@ def send_state(
 ) -> StoredEvent:
     """Set state.  The same content again gives the event that stands ([C10.02])."""
     if event_type == "m.room.create":
-        raise Forbidden("A room is created once.")
+        raise InvalidParam("A room is created once.")
     if event_type == membership.MEMBER:
         target = _user_id(state_key)
         return membership.set_membership(tx, env, who, room, target, content)
+    state = CurrentState(tx, room)
     if event_type == POWER:
         check_levels(content)
-    state = CurrentState(tx, room)
+        _check_creators(tx, room, state, content)
     present = state.stored((event_type, state_key))
     if (
         present is not None
@@ -129,6 +133,15 @@ def send_state(
         old = {} if present is None else present.event.content
         directory.check_canonical_alias(tx, env, room, old, content)
     return ingest.send(tx, env, room, Draft(event_type, who.user_id, content, state_key))
+
+
+def _check_creators(tx: Tx, room: RoomNid, state: CurrentState, content: Content) -> None:
+    """Creators stand above all levels in version 12, and are not listed ([A5.21])."""
+    users = content.get("users")
+    if rooms.rules(tx, room).privileged_creators and isinstance(users, Mapping):
+        listed = creators_of(state[CREATE]).intersection(users)
+        if listed:
+            raise InvalidParam(f"{min(listed)} created this room, and needs no power level.")
 
 
 def _user_id(text: str) -> UserId:

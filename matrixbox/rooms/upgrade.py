@@ -139,7 +139,7 @@ def _power(
     old_rules = rooms.rules(tx, room)
     named_users = content.get("users")
     users = dict(named_users) if isinstance(named_users, Mapping) else {}
-    if old_rules.privileged_creators:
+    if old_rules.privileged_creators and not rules.privileged_creators:
         highest = max([100, *(level for level in users.values() if isinstance(level, int))])
         for creator in creators_of(state[CREATE]):
             users[creator] = highest

@@ -318,7 +318,7 @@ async def test_membership_events_through_put_state():
                 await house.set_state(bo, room, MEMBER, bo.user_id, odd)
         with pytest.raises(Forbidden):
             await house.set_state(bo, room, MEMBER, bo.user_id, {"membership": "JOIN"})
-        with pytest.raises(Forbidden):
+        with pytest.raises(InvalidParam):
             await house.set_state(ann, room, "m.room.create", "", {})
 
 

@@ -92,11 +92,13 @@ async def test_redactions_that_cannot_be():
         ann, bo = await house.user("ann"), await house.user("bo")
         room, other = await house.room(ann), await house.room(ann)
         there = (await house.say(ann, other, "x")).event.event_id
-        for target in ("$unknown", there):
+        await house.invite(ann, room, bo.user_id)
+        await house.join(bo, room)
+        for who, target in ((bo, "$unknown"), (bo, there), (ann, there)):
             with pytest.raises(NotFound):
-                await house.redact(ann, room, target)
+                await house.redact(who, room, target)
             with pytest.raises(NotFound):
-                await house.message(ann, room, "m.room.redaction", {"redacts": target})
+                await house.message(who, room, "m.room.redaction", {"redacts": target})
         with pytest.raises(Forbidden):
             await house.redact(ann, room, house.state(room)["m.room.create", ""].event.event_id)
         for content in ({}, {"redacts": 5}, {"redacts": None}):
@@ -105,6 +107,14 @@ async def test_redactions_that_cannot_be():
         mine = (await house.say(ann, room, "x")).event.event_id
         with pytest.raises(Forbidden):
             await house.redact(bo, room, mine)
+
+
+async def test_who_may_redact_everything_may_redact_what_is_not_known_here():
+    """[A4.17]: the redaction waits for the event, which may come later."""
+    async with household() as house:
+        ann = await house.user("ann")
+        redaction = await house.redact(ann, await house.room(ann), "$unknown")
+        assert redaction.status == Status.HELD
 
 
 async def test_redacting_twice_keeps_the_first_redaction():

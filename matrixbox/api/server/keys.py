@@ -21,7 +21,9 @@ _INTEGER = re.compile(r"-?[0-9]{1,20}")
 @routes.get("/_matrix/key/v2/server/?", "/_matrix/key/v2/server/{key_id}", auth=Auth.NONE)
 async def own_keys(call: Call) -> dict[str, Json]:
     """Our keys; old servers ask for one of them and get all."""
-    return dict(call.services.federation.own_keys.answer())
+    # In the order of canonical JSON, so that the signature is over these very bytes.
+    answer = call.services.federation.own_keys.answer()
+    return {key: answer[key] for key in sorted(answer)}
 
 
 @routes.get(
