@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.federation.towns import Account, Failed, Town, country
+from tests.federation.towns import Account, Failed, Town, country, eventually
 
 VERSIONS = ("1", "2", "6", "9", "10", "11", "12")
 
@@ -159,6 +159,31 @@ async def test_rooms_that_went_on_while_we_were_away(tmp_path: Path) -> None:
         await two.join(bo, room, "one.test")
         found = await pages(two, bo, room)
         assert said(found) == [f"m{number}" for number in range(150)]
+
+
+async def test_a_hole_left_by_a_long_outage_is_filled(tmp_path: Path) -> None:
+    """T154, [B6.11]: more was said than is fetched at once; the new is there first, and paging
+    back finds the rest in its place, between what was here and what came."""
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, bo = await one.register("ann"), await two.register("bo")
+        room = await one.room(ann)
+        await one.say(ann, room, "m0")
+        await two.join(bo, room, "one.test")
+        await two.stop()
+        for number in range(1, 400):
+            await one.say(ann, room, f"m{number}")
+        await two.start(land.nursery)
+        await one.say(ann, room, "m400")
+
+        async def is_here() -> bool:
+            path = f"/rooms/{quote(room)}/messages"
+            page = await two.client(bo, "GET", path, dir="b", limit="3")
+            return "m400" in said(page["chunk"])
+
+        await eventually(is_here, 60)
+        found = await pages(two, bo, room, limit=100)
+        assert said(found) == [f"m{number}" for number in range(401)]
 
 
 async def nearest(town: Town, who: Account, room: str, ts: int, direction: str) -> Any:

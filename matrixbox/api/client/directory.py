@@ -105,7 +105,7 @@ async def public(call: Call) -> dict[str, Json]:
     since = call.param("since")
     if _is_elsewhere(call):
         return await _ask(call, {"limit": limit} | ({} if since is None else {"since": since}))
-    return _search(call, Search(limit=limit or public_rooms.MAX_LIMIT, since=since))
+    return await _search(call, Search(limit=limit or public_rooms.MAX_LIMIT, since=since))
 
 
 @routes.post("/_matrix/client/v3/publicRooms", auth=Auth.USER)
@@ -113,7 +113,7 @@ async def search(call: Call) -> dict[str, Json]:
     """Those that fit."""
     body = await call.json()
     wanted = parse.room_search(body, default=100)
-    return await _ask(call, body) if _is_elsewhere(call) else _search(call, wanted)
+    return await _ask(call, body) if _is_elsewhere(call) else await _search(call, wanted)
 
 
 def _is_elsewhere(call: Call) -> bool:
@@ -128,8 +128,9 @@ def _is_elsewhere(call: Call) -> bool:
     return True
 
 
-def _search(call: Call, wanted: Search) -> dict[str, Json]:
-    return call.services.store.read(public_rooms.find, wanted)  # type: ignore[no-any-return]
+async def _search(call: Call, wanted: Search) -> dict[str, Json]:
+    found: dict[str, Json] = await call.services.store.read_long(public_rooms.find, wanted)
+    return found
 
 
 async def _ask(call: Call, body: Mapping[str, Json]) -> dict[str, Json]:

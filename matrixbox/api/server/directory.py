@@ -36,17 +36,18 @@ async def alias(call: Call) -> dict[str, Json]:
 async def public(call: Call) -> dict[str, Json]:
     """The published rooms."""
     limit = parse.query_integer(call.param("limit"), "limit", 0, 0, MAX_LIMIT)
-    return _search(call, Search(limit=limit or MAX_LIMIT, since=call.param("since")))
+    return await _search(call, Search(limit=limit or MAX_LIMIT, since=call.param("since")))
 
 
 @routes.post(f"{V1}/publicRooms", auth=Auth.FEDERATION)
 async def search(call: Call) -> dict[str, Json]:
     """Those that fit."""
-    return _search(call, parse.room_search(await call.json(), default=0))
+    return await _search(call, parse.room_search(await call.json(), default=0))
 
 
-def _search(call: Call, wanted: Search) -> dict[str, Json]:
+async def _search(call: Call, wanted: Search) -> dict[str, Json]:
     services = call.services
     if not services.settings.rooms.directory_over_federation:
         raise Forbidden("This server does not show its list of rooms to other servers.")
-    return services.store.read(public_rooms.find, wanted)  # type: ignore[no-any-return]
+    found: dict[str, Json] = await services.store.read_long(public_rooms.find, wanted)
+    return found
