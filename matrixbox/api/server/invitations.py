@@ -19,6 +19,7 @@ from matrixbox.api.server.membership import BODY, V1, V2, require_signed
 from matrixbox.core.events import CREATE, Event
 from matrixbox.core.identifiers import RoomId, is_user_id, server_of
 from matrixbox.core.json import Json, encode
+from matrixbox.core.redaction import redact
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
 from matrixbox.core.signing import sign_redacted
 from matrixbox.errors import IncompatibleRoomVersion, InvalidParam, MissingParam
@@ -26,6 +27,7 @@ from matrixbox.rooms import handshake, outside, receipt, third_party
 from matrixbox.rooms.handshake import Submission
 from matrixbox.rooms.outside import MAX_SHOWN, Notice
 from matrixbox.rooms.receipt import Dropped
+from matrixbox.rooms.remote import Signed
 from matrixbox.store import names, rooms
 from matrixbox.store.transaction import Tx
 
@@ -88,12 +90,38 @@ async def _invited(
         raise InvalidParam("The invited user is not of this server.")
     user = services.store.read(outside.invited_account, services.env, event, call.origin)
     services.throttle.take(FROM_ONE_SERVER, call.origin)
+    _check_third_party(event)
     await require_signed(call, event)
+    await _require_signature_of(call, event)
     kept = await _shown(call, event, shown)
     notice = Notice(rules, event, kept, [call.origin])
     await services.write(outside.put, notice, user)
     assert isinstance(pdu, dict)
     return sign_redacted(rules, pdu, own, services.env.key)
+
+
+def _check_third_party(event: Event) -> None:
+    """An invitation by e-mail address names who proved to have it; the rest is for the room."""
+    if "third_party_invite" not in event.content:
+        return
+    third = event.content["third_party_invite"]
+    signed = third.get("signed") if isinstance(third, Mapping) else None
+    if (
+        not isinstance(signed, Mapping)
+        or signed.get("mxid") != event.state_key
+        or not isinstance(signed.get("token"), str)
+        or not isinstance(signed.get("signatures"), Mapping)
+    ):
+        raise InvalidParam("The third-party invite is not for that user.")
+
+
+async def _require_signature_of(call: Call, event: Event) -> None:
+    """The asking server must have signed, also where the room would do without ([A4.05])."""
+    keyring = call.services.federation.keyring
+    pruned = redact(event.rules, event.json)
+    verdict = await keyring.verify_json(call.origin, pruned, event.origin_server_ts)
+    if verdict is not Signed.VALID:
+        raise InvalidParam("The invitation is not signed by your server.")
 
 
 async def _shown(call: Call, event: Event, shown: Sequence[Json]) -> Sequence[Json]:
