@@ -61,6 +61,8 @@ class Destinations(Protocol):
 
     def alive(self, server: ServerName) -> None: ...
 
+    def heard_within(self, server: ServerName, seconds: float) -> bool: ...
+
 
 @frozen
 class NoBackOff:
@@ -78,6 +80,10 @@ class NoBackOff:
 
     def alive(self, server: ServerName) -> None:
         """Nothing is remembered."""
+
+    def heard_within(self, server: ServerName, seconds: float) -> bool:
+        """Nothing is remembered."""
+        return False
 
 
 def target(*segments: str, query: Query = ()) -> str:

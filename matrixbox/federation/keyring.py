@@ -293,6 +293,8 @@ class Keyring:
             if any(need.for_request for need in needs):
                 # It speaks to us, so it is there; and perhaps it has changed its key just now.
                 pause = ASK_AGAIN_S if asked.in_vain else ASK_CALLER_AGAIN_S
+            elif self._is_back(server, asked):
+                pause = ASK_CALLER_AGAIN_S
             if self.clock.monotonic_s() - asked.last_s < pause:
                 return None
             asked.running, asked.wanted = trio.Event(), set()
@@ -325,6 +327,12 @@ class Keyring:
             asked.in_vain = asked.in_vain + 1 if is_in_vain else 0
             assert running is not None
             running.set()
+
+    def _is_back(self, server: ServerName, asked: _Asked) -> bool:
+        """Whether a server that did not tell its keys gave a sign of life since then."""
+        since_s = self.clock.monotonic_s() - asked.last_s
+        has_failed = asked.answered_s < asked.last_s
+        return has_failed and self.client.destinations.heard_within(server, since_s)
 
     @staticmethod
     def _pause(asked: _Asked) -> float:

@@ -11,6 +11,7 @@ from matrixbox.core.room_versions import ROOM_VERSIONS
 from matrixbox.core.signing import encode_base64, hash_and_sign_event, sign_json, sign_redacted
 from matrixbox.federation import keyring as keyring_module
 from matrixbox.federation.client import request_bytes
+from matrixbox.federation.destinations import Destinations
 from matrixbox.rooms.remote import Signed
 from matrixbox.store import server_keys
 from tests.federation.inside import (
@@ -19,6 +20,7 @@ from tests.federation.inside import (
     HOME_KEY,
     HOUR_MS,
     Inside,
+    a_client,
     a_ring,
     a_store,
     key_named,
@@ -362,6 +364,23 @@ async def test_t049_who_calls_us_is_asked_once_a_minute_however_often_it_failed(
     message, signatures = a_request("far.test", far.key)
     await trio.sleep(keyring_module.ASK_AGAIN_S)
     assert await ring.verify_request(far.name, message, signatures) is VALID
+
+
+async def test_a_server_that_is_back_is_asked_soon_whatever_it_answered(
+    autojump_clock, store, clock, net, ring, far
+):
+    """A join begins with other calls to the very server whose keys could not be had before."""
+    ring.client = a_client(net, Destinations(store, clock, HOUR_MS / 1000))
+    far.is_up = False
+    pdu = far.event(V11)
+    for _ in range(50):
+        assert await one(ring, V11, pdu) is UNKNOWN
+        await trio.sleep(60)
+    far.is_up = True
+    await trio.sleep(keyring_module.ASK_CALLER_AGAIN_S)
+    assert await one(ring, V11, pdu) is UNKNOWN  # nobody knows that it is back
+    ring.client.destinations.succeeded(far.name)
+    assert await one(ring, V11, pdu) is VALID
 
 
 async def test_t049_5000_servers_cause_at_most_8_fetches_at_once(autojump_clock, ring, net):
