@@ -116,7 +116,9 @@ class FederationAuthenticator:
         """The server that calls.  Raises Unauthorized, LimitExceeded, and what the body raises."""
         headers = self._read(call)
         payer = _payer(call.address, headers)
-        self.throttle.require(FAILURES, payer)
+        if payer == call.address or not self._knows(headers):
+            # Who only claims a name must not keep its owner out: with known keys we look first.
+            self.throttle.require(FAILURES, payer)
         try:
             if not headers:
                 raise Unauthorized("The request is not signed")
@@ -140,6 +142,11 @@ class FederationAuthenticator:
         if len(values) > MAX_HEADERS:
             raise Unauthorized("There are too many Authorization headers")
         return [found for value in values if (found := parse_x_matrix(value)) is not None]
+
+    def _knows(self, headers: list[XMatrix]) -> bool:
+        """Whether the keys that the request claims are known already."""
+        signatures = {header.key_id: header.signature for header in headers}
+        return bool(headers) and self.keyring.knows_for_request(headers[0].origin, signatures)
 
     def _check_names(self, headers: list[XMatrix]) -> None:
         """One origin, which is not us, and if a destination is given, it is us (T058, T066)."""

@@ -269,6 +269,16 @@ async def test_t068_after_60_failures_a_minute_an_address_is_told_to_wait(autoju
         assert (await site.get("/f/get/x", good)).status == 200
 
 
+async def test_t068_behind_our_own_proxy_forgeries_do_not_lock_out_who_they_name(autojump_clock):
+    async with a_site() as site:
+        good = site.header("GET", "/f/get/x")
+        assert (await site.get("/f/get/x", good, address="127.0.0.1")).status == 200
+        for _ in range(100):
+            got = await site.get("/f/get/y", good, address="127.0.0.1")  # signed for another target
+            assert got.status == 401
+        assert (await site.get("/f/get/x", good, address="127.0.0.1")).status == 200
+
+
 async def test_t068_behind_our_own_proxy_one_server_does_not_lock_out_the_others(autojump_clock):
     async with a_site() as site:
         bad = site.header("GET", "/f/get/y", origin="bad.test")
