@@ -275,7 +275,7 @@ async def test_t068_behind_our_own_proxy_forgeries_do_not_lock_out_who_they_name
         assert (await site.get("/f/get/x", good, address="127.0.0.1")).status == 200
         for _ in range(100):
             got = await site.get("/f/get/y", good, address="127.0.0.1")  # signed for another target
-            assert got.status == 401
+            assert got.status in (401, 429)
         assert (await site.get("/f/get/x", good, address="127.0.0.1")).status == 200
 
 
