@@ -46,6 +46,7 @@ class Candidate:
     pruned: bool = False  # its content did not match its hash and was taken off
     missing: Sequence[EventId] = ()  # the parents that are not here
     told: SnapshotNid | None = None  # the state before it, as another server says
+    is_past: bool = False  # it is fetched because others cite it
 
 
 def store(
@@ -66,6 +67,9 @@ def store(
     event, room = candidate.event, candidate.room
     pos = tx.position()
     nid = EventNid(pos) if known is None else known.nid
+    citing = _citing(tx, candidate)
+    if head.extremities and (citing or _is_past(candidate, known)):
+        status |= Status.PAST
     if candidate.pruned:
         status |= Status.PRUNED
     if redactions.must_wait(tx, candidate.rules, room, event, status, before):
@@ -93,9 +97,13 @@ def store(
         stored = events.place(tx, known, body, placement, pos if visible else None)
     if event.type == "m.room.create" and visible:
         rooms.set_create(tx, room, nid)
-    is_cited = _fill_gap(tx, candidate, nid)
-    if not status & (Status.REJECTED | Status.SOFT_FAILED) and not is_cited:
-        _move_head(tx, env, candidate, stored, following, head, pos)
+    _fill_gap(tx, candidate, nid)
+    if not status & (Status.REJECTED | Status.SOFT_FAILED):
+        end = _End(head, following, pos)
+        if not status & Status.PAST:
+            _move_head(tx, env, candidate, stored, end)
+        elif citing:
+            _close_gap(tx, env, candidate, end)
     if visible:
         relate(tx, stored)
     redactions.apply(tx, candidate.rules, stored)
@@ -103,18 +111,20 @@ def store(
     return stored
 
 
-def _move_head(
-    tx: Tx,
-    env: Env,
-    candidate: Candidate,
-    stored: StoredEvent,
-    following: SnapshotNid,
-    head: Head,
-    pos: int,
-) -> None:
+@frozen
+class _End:
+    """The room's end before an event, and what the event brings there."""
+
+    head: Head
+    following: SnapshotNid  # the state after the event
+    pos: int  # of the change
+
+
+def _move_head(tx: Tx, env: Env, candidate: Candidate, stored: StoredEvent, end: _End) -> None:
     """Make the event a forward extremity and bring the current state up to it."""
+    head = end.head
     others = _others(tx, candidate, head)
-    current = _resolved_end(tx, env, candidate, stored, others, following)
+    current = _resolved_end(tx, env, candidate, stored, others, end.following)
     rooms.set_head(tx, candidate.room, Head((*others, stored.nid), current))
     if current == head.snapshot:
         return
@@ -123,10 +133,32 @@ def _move_head(
         slot = names.slot_nid(tx, (event.type, event.state_key))
         assert slot is not None
         old = rooms.current_event(tx, candidate.room, (event.type, event.state_key))
-        change_current_state(tx, env, candidate.room, pos, {slot: (old or 0, stored.nid)})
+        changes: Mapping[SlotNid, tuple[int, int]] = {slot: (old or 0, stored.nid)}
     else:
         changes = snapshots.difference(tx, head.snapshot, current)
-        change_current_state(tx, env, candidate.room, pos, changes)
+    change_current_state(tx, env, candidate.room, end.pos, changes)
+
+
+def _close_gap(tx: Tx, env: Env, candidate: Candidate, end: _End) -> None:
+    """The event leads from what was an extremity to what cites it: that is one no more."""
+    head = end.head
+    others = _others(tx, candidate, head)
+    if others and len(others) < len(head.extremities):
+        branches = [after(events.by_nid(tx, nid)) for nid in others]
+        current = resolved(tx, candidate.room, branches)
+        rooms.set_head(tx, candidate.room, Head(tuple(others), current))
+        changes = snapshots.difference(tx, head.snapshot, current)
+        change_current_state(tx, env, candidate.room, end.pos, changes)
+
+
+def _is_past(candidate: Candidate, known: StoredEvent | None) -> bool:
+    """Whether an event is known to be cited by others, which are nearer to the room's end.
+
+    That is what outliers are here for: they belong to the state or the auth chain of something.
+    """
+    if known is not None and known.status & Status.OUTLIER:
+        return not known.status & Status.FRESH
+    return candidate.is_past
 
 
 def _others(tx: Tx, candidate: Candidate, head: Head) -> list[EventNid]:
@@ -162,7 +194,9 @@ def _prepare(tx: Tx, *, env: Env, candidate: Candidate) -> Branches:
     """Make an event and the state after it durable, so that the end can be worked out with it."""
     event, room = candidate.event, candidate.room
     pruned = {event.event_id} if candidate.pruned else ()
-    stored = outliers.admit(tx, env, room, candidate.rules, [event], pruned)[event.event_id]
+    rules = candidate.rules
+    found = outliers.admit(tx, env, room, rules, [event], pruned, status=Status.FRESH)
+    stored = found[event.event_id]
     assert event.state_key is not None, "an event that is no state adds no branch"
     slot = names.add_slot(tx, (event.type, event.state_key))
     before = state_before(tx, candidate)
@@ -174,11 +208,17 @@ def _prepare(tx: Tx, *, env: Env, candidate: Candidate) -> Branches:
 
 
 def state_before(tx: Tx, candidate: Candidate) -> SnapshotNid:
-    """The state before an event, told by others or after its parents.  Raises NeedsResolution."""
-    if candidate.told is not None:
+    """The state before an event, told by others or after its parents.  Raises NeedsResolution.
+
+    What is told of an event that becomes an end of the room is resolved with what its known
+    parents say: nobody takes a room over by telling a state (T020).
+    """
+    if candidate.told is not None and candidate.is_past:
         return candidate.told
-    prev = [parent for parent in candidate.prev if parent.room == candidate.room]
-    return resolved(tx, candidate.room, map(after, prev)) if prev else snapshots.EMPTY
+    branches = [after(parent) for parent in candidate.prev if parent.room == candidate.room]
+    if candidate.told is not None:
+        branches.append(candidate.told)
+    return resolved(tx, candidate.room, branches) if branches else snapshots.EMPTY
 
 
 def _following(tx: Tx, before: SnapshotNid, slot: SlotNid, nid: EventNid) -> SnapshotNid:
@@ -187,17 +227,18 @@ def _following(tx: Tx, before: SnapshotNid, slot: SlotNid, nid: EventNid) -> Sna
     return snapshots.derive(tx, before, {slot: nid}) if known is None else known
 
 
-def _fill_gap(tx: Tx, candidate: Candidate, nid: EventNid) -> bool:
-    """Note which parents are missing; tell whether events that are here cite this one as theirs.
-
-    Such an event closes a gap and is no end of the room.
-    """
-    room, event_id = candidate.room, candidate.event.event_id
+def _fill_gap(tx: Tx, candidate: Candidate, nid: EventNid) -> None:
+    """Note that an event is here, and which of its parents are missing."""
     for missing in candidate.missing:
-        rooms.add_gap(tx, room, missing, nid)
-    citing = [events.by_nid(tx, one) for one in rooms.citing(tx, room, event_id)]
-    rooms.fill_gap(tx, room, event_id)
-    return any(not one.status & (Status.REJECTED | Status.SOFT_FAILED) for one in citing)
+        rooms.add_gap(tx, candidate.room, missing, nid)
+    rooms.fill_gap(tx, candidate.room, candidate.event.event_id)
+
+
+def _citing(tx: Tx, candidate: Candidate) -> bool:
+    """Whether events that are here, and did not fail, cite the event as their parent."""
+    citing = rooms.citing(tx, candidate.room, candidate.event.event_id)
+    failed = Status.REJECTED | Status.SOFT_FAILED
+    return any(not events.by_nid(tx, one).status & failed for one in citing)
 
 
 def change_current_state(
@@ -224,6 +265,14 @@ def _change_member(
             stripped.remember(tx, room, user, event)
         else:
             members.drop_stripped(tx, room, user)
+    elif members.is_account(tx, user) and members.get(tx, room, user) is not None:
+        # State resolution left no event: the user is out, and their clients have to be told.
+        members.put(tx, room, user, Membership.LEAVE, EventNid(0), pos)
+        members.drop_stripped(tx, room, user)
+    elif members.is_account(tx, user):
+        # Resolution left no membership; to our users that is a leave like others.
+        members.put(tx, room, user, Membership.LEAVE, EventNid(0), pos)
+        members.drop_stripped(tx, room, user)
     else:
         members.remove(tx, room, user)
     if membership is not Membership.JOIN:

@@ -92,9 +92,10 @@ def redact(
     # What is not known here can be redacted by who may redact everything ([A4.17]).
     if target is None or target.event.sender != who.user_id:
         state = CurrentState(tx, room)
-        levels = power_levels(
-            rooms.rules(tx, room), state[CREATE], state.get(("m.room.power_levels", ""))
-        )
+        create = state.get(CREATE)
+        if create is None:
+            raise NotFound("This server is not in that room.")  # or no more, or not yet
+        levels = power_levels(rooms.rules(tx, room), create, state.get(("m.room.power_levels", "")))
         if levels.user(who.user_id) < levels.redact:
             if target is None:
                 raise NotFound("There is no such event in this room.")

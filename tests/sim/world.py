@@ -247,7 +247,9 @@ class World:
             self._check_authority(room)
         for watcher in self.watchers:
             if watcher.person.node.is_honest:
-                await watcher.compare()
+                difference = await watcher.compare()
+                if difference is not None:
+                    raise Wrong(f"the client of {watcher.person.user_id}: {difference}")
 
     def _check_authority(self, room: Room) -> None:
         """No unauthorised event is in a current state, and the state is the reference's."""

@@ -77,10 +77,13 @@ class Client:
         for room_id, section in rooms.get("leave", {}).items():
             self.rooms.pop(room_id, None)
             self.invites.pop(room_id, None)
-            assert section["timeline"]["events"], "a left room shows at least the leave"
+            self._take_left(section)
         for room_id, section in rooms.get("join", {}).items():
             self.invites.pop(room_id, None)
             self._take_room(room_id, section, since)
+
+    def _take_left(self, section: dict[str, Any]) -> None:
+        assert section["timeline"]["events"], "a left room shows at least the leave"
 
     def _take_room(self, room_id: str, section: dict[str, Any], since: str | None) -> None:
         new = room_id not in self.rooms
