@@ -184,10 +184,20 @@ class Joins:
         return True
 
     def candidates(self, wanted: Wanted) -> list[ServerName]:
-        """The servers to ask about a room, those first that are most likely to know it."""
+        """The servers to ask about a room, those first that are most likely to know it.
+
+        Where the client names servers, those of which only we think so are left in peace, unless
+        we are in the room.
+        """
         known = self.store.read(outside.servers_to_ask, self.env, wanted.room_id, wanted.who.user)
-        found = dict.fromkeys([*known[:1], *wanted.via, *known[1:]])
+        here = self.store.read(residence.resident_room, self.env, wanted.room_id)
+        rest = known[1:] if here is not None or not wanted.via else []
+        first = known[:1] if here is not None or self._is_invited(wanted) or not wanted.via else []
+        found = dict.fromkeys([*first, *wanted.via, *rest])
         return [server for server in found if server != self.env.server_name][:MAX_CANDIDATES]
+
+    def _is_invited(self, wanted: Wanted) -> bool:
+        return self.store.read(outside.is_outside, self.env, wanted.who, wanted.room_id) is not None
 
     # --- elsewhere
 
