@@ -32,7 +32,12 @@ from matrixbox.store.outbound import TOPIC, FailureKind, Taken
 from matrixbox.store.transaction import Tx
 
 EDU_PAUSE_S = 0.2
-"""What nobody waits for waits so long for company."""
+"""What nobody waits for waits so long for company ..."""
+CROWD_PAUSE_S = 10.0
+"""... and so long when it is for many servers."""
+CROWD = 50
+MAX_TOLD = 200
+"""Rooms with more servers are not told of typing and presence (T083)."""
 KEEP_PENDING_S = 120.0
 """A transaction stays in memory, to be repeated as it is, when the pause is at most so long."""
 _STORE_AFTER_S = 0.5
@@ -127,14 +132,17 @@ class Sender:
         """Tell the queues of what happened after a position."""
         until = self._position
         numbers = [key for key in keys if isinstance(key, int)]
+        numbers.sort()  # a set has no order of its own
         rooms = [RoomNid(key >> 1) for key in numbers if key >= 0 and not key & 1]
         for room in outbound.rooms_with_events(tx, rooms, after, until):
             for server in outbound.servers_at(tx, room, after):
                 self._hint(server, after, room=room)
         for room in (RoomNid(-1 - key) for key in numbers if key < 0):
             if receipts.public_of_locals(tx, room, after, until):
-                for server in outbound.servers_in(tx, room):
-                    self._hint(server, after, read_in=room)
+                told = outbound.servers_in(tx, room)
+                pause_s = EDU_PAUSE_S if len(told) <= CROWD else CROWD_PAUSE_S
+                for server in told:
+                    self._hint(server, after, read_in=room, pause_s=pause_s)
         for server in outbound.with_direct(tx, after):
             self._hint(server, after, direct=True)
         found, self._edu_seq = outbound.with_edus(tx, self._edu_seq)
@@ -150,6 +158,7 @@ class Sender:
         read_in: RoomNid | None = None,
         direct: bool = False,
         edus: bool = False,
+        pause_s: float = 0.0,
     ) -> None:
         """There is something for a destination; beyond `after`, if it had all before."""
         queue = self._queue(server, after)
@@ -161,7 +170,7 @@ class Sender:
             queue.read_in[read_in] = None
         queue.direct |= direct
         queue.edus |= edus
-        self._enqueue(queue, soon=read_in is not None)
+        self._enqueue(queue, pause_s)
 
     def _hint_unknown(self, server: ServerName) -> None:
         """A destination may be owed something that only the database knows of."""
@@ -205,17 +214,18 @@ class Sender:
             typing, self._typing = self._typing, {}
             present, self._present = self._present, {}
             for (room, user), is_typing in typing.items():
-                for server in self.store.read(outbound.servers_in, room):
+                told = self.store.read(outbound.servers_in, room)
+                for server in told if len(told) <= MAX_TOLD else ():
                     queue = self._queue_for_passing(server)
                     if queue is not None:
                         queue.typing[room, user] = is_typing
-                        self._enqueue(queue, soon=True)
+                        self._enqueue(queue, EDU_PAUSE_S)
             for user in present:
                 for server in self.store.read(_sharing_with, user, self.env.server_name):
                     queue = self._queue_for_passing(server)
                     if queue is not None:
                         queue.presence[user] = None
-                        self._enqueue(queue, soon=True)
+                        self._enqueue(queue, EDU_PAUSE_S)
             await trio.sleep(EDU_PAUSE_S / 4)
 
     def _queue_for_passing(self, server: ServerName) -> Queue | None:
@@ -224,23 +234,26 @@ class Sender:
 
     # --- when
 
-    def _enqueue(self, queue: Queue, *, soon: bool = False) -> None:
-        """Put a destination in line, unless it is there, or being worked on."""
+    def _enqueue(self, queue: Queue, pause_s: float = 0.0) -> None:
+        """Put a destination in line, unless it is there or being worked on; after a pause if what
+        it is to get may wait for company."""
         server = queue.server
-        if server in self._places.busy or self._places.waits(server, urgently=not soon):
+        if server in self._places.busy or self._places.waits(server, urgently=not pause_s):
             return
         if self._is_put_off(server):
             self._put_off(server)
-        elif not soon:
+        elif not pause_s:
             self._due.pop(server, None)
             self._soon.pop(server, None)
             self._places.line_up(server, urgent=queue.is_urgent)
             self._start_next()
             if self._places.waits(server):
                 self._sooner.set()
-        elif server not in self._soon:
-            self._soon[server] = when = trio.current_time() + EDU_PAUSE_S
-            self._wake_at(when, server)
+        else:
+            when = trio.current_time() + pause_s
+            if self._soon.get(server, when + 1) > when:
+                self._soon[server] = when
+                self._wake_at(when, server)
 
     def _is_put_off(self, server: ServerName) -> bool:
         return self.destinations.send_at(server) > trio.current_time()
@@ -318,7 +331,7 @@ class Sender:
             self._places.busy.pop(server, None)
         queue = self._queues.get(server)
         if queue is not None and queue.has_work:
-            self._enqueue(queue, soon=not queue.is_urgent)
+            self._enqueue(queue, 0.0 if queue.is_urgent else EDU_PAUSE_S)
         else:
             self._queues.pop(server, None)
         self._start_next()
@@ -401,4 +414,4 @@ def _owed(tx: Tx) -> list[ServerName]:
 
 def _sharing_with(tx: Tx, user_id: UserId, own: ServerName) -> Sequence[ServerName]:
     user = names.user_nid(tx, user_id)
-    return () if user is None else servers.sharing_with(tx, user, own)
+    return () if user is None else servers.sharing_with(tx, user, own, MAX_TOLD)

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.json import Json, decode_stored, encode_canonical
+from matrixbox.observe import log
 from matrixbox.store import names
 from matrixbox.store.nids import EventNid, RoomNid, ServerNid
 from matrixbox.store.transaction import Tx
@@ -88,6 +89,14 @@ def _bound_edus(tx: Tx, server: ServerNid) -> None:
     )
     assert row is not None
     others, messages, size = row
+    too_many = messages > MAX_TO_DEVICE or size > MAX_TO_DEVICE_BYTES
+    if others > MAX_EDUS or too_many:
+        log.warning(
+            "too much waits for a server",
+            destination=names.server_name(tx, server),
+            edus=others,
+            messages=messages,
+        )
     if others > MAX_EDUS:
         tx.run(
             "DELETE FROM outbound_edu WHERE server_nid = ?1 AND type != ?2 AND seq NOT IN"
@@ -96,7 +105,7 @@ def _bound_edus(tx: Tx, server: ServerNid) -> None:
             server,
             TO_DEVICE,
         )
-    if messages > MAX_TO_DEVICE or size > MAX_TO_DEVICE_BYTES:
+    if too_many:
         # Those kept longest go first: whoever was away for so long starts new sessions anyway.
         tx.run(
             "DELETE FROM outbound_edu WHERE seq IN (SELECT seq FROM"

@@ -60,14 +60,18 @@ def is_in_room(tx: Tx, room: RoomNid, server: ServerName) -> bool:
     )
 
 
-def sharing_with(tx: Tx, user: UserNid, own: ServerName) -> Sequence[ServerName]:
-    """The other servers in the rooms that a user of ours is in."""
+def sharing_with(tx: Tx, user: UserNid, own: ServerName, most: int) -> Sequence[ServerName]:
+    """The other servers in the rooms that a user of ours is in; without rooms with more servers
+    than ``most``."""
     rows = tx.run(
         "SELECT DISTINCT name FROM member JOIN room_server USING (room_nid)"
         " JOIN server USING (server_nid)"
-        " WHERE user_nid = ? AND membership = 1 AND name != ? ORDER BY server_nid",
+        " WHERE user_nid = ? AND membership = 1 AND name != ? AND"
+        " (SELECT COUNT(*) FROM room_server AS r WHERE r.room_nid = member.room_nid) <= ?"
+        " ORDER BY server_nid",
         user,
         own,
+        most,
     )
     return [ServerName(row[0]) for row in rows]
 
