@@ -226,9 +226,10 @@ def fails_on_users_without_items(base: Any) -> Any:
     """Rule 10.1 (10.3): Synapse fails with an exception where the text rejects."""
 
     class Changed(base):
-        def power_levels_users(self, new: Mapping[str, Any]) -> None:
-            if not isinstance(new.get("users", {}), Mapping):
+        def power_levels(self, event: Event, state: State) -> str:
+            # It looks at them before anything else of the content.
+            if not isinstance(event["content"].get("users", {}), Mapping):
                 raise Raises("AttributeError")
-            super().power_levels_users(new)
+            return str(super().power_levels(event, state))
 
     return Changed
