@@ -59,7 +59,7 @@ class Synapse:
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def ask(self, graphs: Sequence[Graph]) -> None:
         assert self._process.stdin is not None
