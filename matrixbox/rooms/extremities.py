@@ -20,24 +20,24 @@ from matrixbox.store.nids import EventNid, RoomNid
 from matrixbox.store.transaction import Tx
 
 DUMMY = "org.matrix.dummy_event"
-MAX_WALK = 500  # failed events looked behind for one new event
-_FAILED = Status.REJECTED | Status.SOFT_FAILED
+MAX_WALK = 500  # events looked behind for one new event
+_NEVER_AN_END = Status.REJECTED | Status.SOFT_FAILED | Status.PAST
 
 
 def superseded(tx: Tx, prev: Sequence[StoredEvent]) -> set[EventNid]:
     """The events that are extremities no more once there is an event with these parents.
 
-    A parent that failed was no extremity itself, but what it cites may be one.
+    A parent that failed, or came late, was no extremity itself, but what it cites may be one.
     """
     found = {parent.nid for parent in prev}
-    failed = [parent for parent in prev if parent.status & _FAILED]
-    while failed and len(found) < MAX_WALK:
-        for event_id in failed.pop().event.prev_event_ids:
+    ahead = [parent for parent in prev if parent.status & _NEVER_AN_END]
+    while ahead and len(found) < MAX_WALK:
+        for event_id in ahead.pop().event.prev_event_ids:
             parent = events.by_id(tx, event_id)
             if parent is not None and parent.nid not in found:
                 found.add(parent.nid)
-                if parent.status & _FAILED:
-                    failed.append(parent)
+                if parent.status & _NEVER_AN_END:
+                    ahead.append(parent)
     return found
 
 

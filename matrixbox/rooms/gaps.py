@@ -28,7 +28,7 @@ from matrixbox.errors import RemoteError, RemoteRefused
 from matrixbox.observe import log
 from matrixbox.rooms import outliers, receipt
 from matrixbox.rooms.env import Env
-from matrixbox.rooms.letting_in import Arrival, Door, Outcome, Place, is_placed
+from matrixbox.rooms.letting_in import BEGINNING, Arrival, Door, Outcome, Place, is_placed
 from matrixbox.rooms.receipt import Checked, Dropped, Undecided
 from matrixbox.rooms.remote import Pdu, RoomRemote, Verifier
 from matrixbox.store import events, rooms
@@ -232,10 +232,12 @@ class Filling:
             if not is_definite(error):
                 raise
             log.debug("no auth chain", server=self.server, event=event.event_id, why=str(error))
-        await self._admit(await self._checked(chain[:MAX_AUTH]))
-        await self._fetch_singly(event.auth_event_ids, MAX_AUTH)
+        await self._admit(await self._checked(chain[:MAX_AUTH]), Status.FRESH)
+        await self._fetch_singly(event.auth_event_ids, MAX_AUTH, Status.FRESH)
 
-    async def _fetch_singly(self, wanted: Iterable[EventId], most: int) -> _Obtained:
+    async def _fetch_singly(
+        self, wanted: Iterable[EventId], most: int, status: Status = Status.ACCEPTED
+    ) -> _Obtained:
         """Events with the auth events they need, each one asked for by its name."""
         found: dict[EventId, Checked] = {}
         may_come = False
@@ -248,7 +250,7 @@ class Filling:
             found.update(got)
             cited = (name for one in got.values() for name in one.event.auth_event_ids)
             ahead = [name for name in await self._not_here(cited) if name not in asked]
-        await self._admit(found.values())
+        await self._admit(found.values(), status)
         return _Obtained(await self._here([*wanted]), may_come)
 
     async def _fetch_some(self, names: Sequence[EventId]) -> tuple[dict[EventId, Checked], bool]:
@@ -335,14 +337,15 @@ class Filling:
     async def _place_parent_as_told(self, parent: EventId) -> None:
         stored = self.tools.store.read(events.by_id, parent)
         if stored is not None:
-            await self._place(Arrival(Checked(stored.event, bool(stored.status & Status.PRUNED))))
+            checked = Checked(stored.event, bool(stored.status & Status.PRUNED))
+            await self._place(Arrival(checked, is_past=True))
             return
         got, may_come = await self._fetch_some([parent])
         if parent not in got:
             if may_come and self.server not in self.helpers:
                 raise Unfinished("a parent cannot be had now")
             raise Unobtainable("the server does not have it")
-        await self._place(Arrival(got[parent]))
+        await self._place(Arrival(got[parent], is_past=True))
 
     async def _place_themselves(self) -> None:
         """Where parents cannot be had at all, the state before their children is asked for."""
@@ -414,12 +417,15 @@ class Filling:
                 log.info("event dropped", event=one.event_id, step=one.step, why=one.reason)
         return receipt.checked(found)
 
-    async def _admit(self, found: Iterable[Checked]) -> None:
-        """Store auth events and state, each after what it cites."""
+    async def _admit(self, found: Iterable[Checked], status: Status = Status.ACCEPTED) -> None:
+        """Store auth events and state, each after what it cites.
+
+        Auth events of something that waits are FRESH: they may be as new as that.
+        """
         order = by_auth(found)
         for start in range(0, len(order), BATCH):
             part = order[start : start + BATCH]
-            await self.tools.store.write(_admit, self.tools.env, self.place, part)
+            await self.tools.store.write(_admit, self.tools.env, self.place, part, status)
 
 
 def is_definite(error: RemoteError) -> bool:
@@ -447,9 +453,10 @@ def by_auth(found: Iterable[Checked]) -> list[Checked]:
     return [given[name] for name in order]
 
 
-def _admit(tx: Tx, env: Env, place: Place, part: Sequence[Checked]) -> None:
+def _admit(tx: Tx, env: Env, place: Place, part: Sequence[Checked], status: Status) -> None:
     pruned = {one.event.event_id for one in part if one.pruned}
-    outliers.admit(tx, env, place.room, place.rules, [one.event for one in part], pruned)
+    found = [one.event for one in part]
+    outliers.admit(tx, env, place.room, place.rules, found, pruned, status=status)
 
 
 def _snapshot_of(tx: Tx, room: RoomNid, *, state: Sequence[EventId]) -> SnapshotNid:
@@ -461,7 +468,7 @@ def _ends(tx: Tx, room: RoomNid) -> tuple[list[EventId], int]:
     """The ends of the room's graph here, and the least depth that history here has."""
     head = rooms.head(tx, room)
     ends = [events.by_nid(tx, nid).event for nid in (() if head is None else head.extremities)]
-    first = events.first_at(tx, room, (0, -(2**53)))
+    first = events.first_at(tx, room, BEGINNING)
     lowest = 0 if first is None else events.by_nid(tx, first).event.depth
     depth = min([lowest, *(end.depth for end in ends)])
     return [end.event_id for end in ends][-PER_ROUND:], depth

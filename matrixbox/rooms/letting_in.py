@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 
 from attrs import frozen
 
+from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId, RoomId
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.observe import log
@@ -32,6 +33,7 @@ from matrixbox.store.events import Status
 from matrixbox.store.nids import RoomNid, SnapshotNid
 from matrixbox.store.transaction import Tx
 
+BEGINNING = (0, -(2**53))  # before all places of a timeline
 BATCH = 20  # events in one transaction: some 10 ms
 
 
@@ -85,11 +87,16 @@ class Arrival:
     checked: Checked
     told: SnapshotNid | None = None  # the state before it, as another server says
     policy_asked: bool = False  # the policy server was asked and did not sign
+    is_past: bool = False  # it was fetched because an event cites it as its parent
+    is_pushed: bool = False  # its sender thinks that it is news
 
     @property
     def event_id(self) -> EventId:
         """The event's name."""
         return self.checked.event.event_id
+
+
+OLD = Outcome(Verdict.DROPPED, reason="it is older than what this server has of the room")
 
 
 class _Failed(Exception):
@@ -136,6 +143,10 @@ def _take_one(tx: Tx, env: Env, place: Place, arrival: Arrival) -> Outcome:
     event = arrival.checked.event
     known = events.by_id(tx, event.event_id)
     candidate = _candidate(tx, place, arrival)
+    if arrival.is_pushed and not is_placed(known) and _is_history(tx, place.room, event, candidate):
+        return OLD if known is None else outcome_of(known)
+    if known is not None and arrival.is_pushed and isinstance(candidate, Lack) and _is_past(known):
+        return outcome_of(known)
     if isinstance(candidate, Lack) and not is_placed(known):
         return Outcome(Verdict.WAITING, lack=candidate)
     if not arrival.checked.pruned:  # else a whole copy may be waiting
@@ -144,6 +155,23 @@ def _take_one(tx: Tx, env: Env, place: Place, arrival: Arrival) -> Outcome:
         assert known is not None
         return outcome_of(known)
     return _entered(tx, env, candidate, arrival, known)
+
+
+def _is_history(tx: Tx, room: RoomNid, event: Event, candidate: Candidate | Lack) -> bool:
+    """Whether an event that is sent as news is older than all that is here of the room.
+
+    Its place is found when history is read, not by asking others for what is around it: it would
+    be one more end of the room, with the state of long ago.
+    """
+    if isinstance(candidate, Candidate) and event.prev_event_ids:
+        return False
+    first = events.first_at(tx, room, BEGINNING)
+    return first is not None and event.depth <= events.by_nid(tx, first).event.depth
+
+
+def _is_past(known: StoredEvent) -> bool:
+    """Whether an event is here because it led to what is here."""
+    return bool(known.status & Status.OUTLIER) and not known.status & Status.FRESH
 
 
 def _entered(
@@ -187,6 +215,7 @@ def _candidate(tx: Tx, place: Place, arrival: Arrival) -> Candidate | Lack:
         pruned=arrival.checked.pruned,
         missing=missing,
         told=arrival.told if missing else None,
+        is_past=arrival.is_past,
     )
 
 

@@ -37,23 +37,32 @@ def admit(
     rules: RoomRules,
     found: Iterable[Event],
     pruned: Container[EventId] = frozenset(),
+    *,
+    status: Status = Status.ACCEPTED,
 ) -> dict[EventId, StoredEvent]:
     """Store events with good hashes and signatures, each one after the auth events it cites.
 
     Gives those of them that are stored now, with their verdicts; what was known stays as it is.
     Not stored are events of other rooms, and those that cite an event which is not here.
-    ``pruned`` names the events whose content did not match its hash.  At most some hundreds of
-    events in one transaction.
+    ``pruned`` names the events whose content did not match its hash, ``status`` adds to what is
+    found.  At most some hundreds of events in one transaction.
     """
-    admission = _Admission(tx, room, rules, pruned)
+    admission = _Admission(tx, room, rules, pruned, status)
     for event in found:
         admission.take(event)
     return admission.stored
 
 
 class _Admission:
-    def __init__(self, tx: Tx, room: RoomNid, rules: RoomRules, pruned: Container[EventId]) -> None:
-        self.tx, self.room, self.rules, self.pruned = tx, room, rules, pruned
+    def __init__(
+        self,
+        tx: Tx,
+        room: RoomNid,
+        rules: RoomRules,
+        pruned: Container[EventId],
+        status: Status,
+    ) -> None:
+        self.tx, self.room, self.rules, self.pruned, self.status = tx, room, rules, pruned, status
         self.room_id = names.room_id(tx, room)
         self.stored: dict[EventId, StoredEvent] = {}
         create = rooms.create_nid(tx, room)
@@ -71,7 +80,7 @@ class _Admission:
         cited = [one for one in auth if one is not None]
         if len(cited) == len(auth):
             finding = self._judged(event, cited)
-            status = finding.status | Status.OUTLIER
+            status = finding.status | Status.OUTLIER | self.status
             if event.event_id in self.pruned:
                 status |= Status.PRUNED
             self._store(known, event, status, cited)

@@ -121,7 +121,8 @@ class Receiver:
             if isinstance(one, Dropped):
                 assert one.event_id is not None
                 outcomes[one.event_id] = _dropped(one)
-        outcomes |= await self.door.let_in(place, [Arrival(one) for one in checked.values()])
+        arrivals = [Arrival(one, is_pushed=True) for one in checked.values()]
+        outcomes |= await self.door.let_in(place, arrivals)
         undecided = [one.event for one in verdicts if isinstance(one, Undecided)]
         for event in undecided:
             outcomes[event.event_id] = Outcome(Verdict.WAITING, lack=Lack.KEYS)
@@ -304,7 +305,7 @@ class Receiver:
                 log.info("event dropped", event=verdict.event_id, why=verdict.reason)
         if useless:
             await self.store.write(_discard, useless)
-        return [Arrival(one) for one in found.values()]
+        return [Arrival(one, is_pushed=True) for one in found.values()]
 
     async def _asked(self, place: Place, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Ask the policy server for the signatures that events lack, once for each (T135)."""

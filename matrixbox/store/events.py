@@ -27,6 +27,8 @@ class Status(IntFlag):
     REJECTED_BY_AUTH = 8  # the first kind of rejection alone: never part of resolution
     HELD = 16  # a redaction whose target is unknown
     PRUNED = 32  # its content did not match its hash: stored without, until the true one comes
+    PAST = 64  # it got its place when what came after it was here: it was no end of the room
+    FRESH = 128  # of an outlier: it is about to get its place, nothing cites it
 
 
 HIDDEN = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER | Status.HELD
@@ -313,6 +315,16 @@ def newest(tx: Tx, room: RoomNid, until: int) -> EventNid | None:
         until,
     )
     return None if row is None else EventNid(row[0])
+
+
+def newest_pos(tx: Tx, room: RoomNid, until: int) -> int:
+    """The position of the last timeline event at or before a stream position; 0 for none."""
+    row = tx.one(
+        "SELECT MAX(pos) FROM event WHERE room_nid = ? AND pos IS NOT NULL AND pos <= ?",
+        room,
+        until,
+    )
+    return 0 if row is None or row[0] is None else int(row[0])
 
 
 # --- relations

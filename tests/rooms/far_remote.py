@@ -57,7 +57,7 @@ class FarVerifier:
 Answer = Callable[..., Any]
 
 
-@define(eq=False)
+@define(eq=False, slots=False)
 class FarRemote:
     """Every other server knows all of the graphs, and answers by the specification.
 

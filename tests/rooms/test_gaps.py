@@ -23,7 +23,7 @@ from matrixbox.store.events import Status
 from tests.rooms.far import CREATOR
 from tests.rooms.far_remote import Far, far_household
 from tests.rooms.random_graphs import VERSIONS
-from tests.rooms.test_receipt_steps import BOB, EVE, begun, room_with, wait_for
+from tests.rooms.test_receipt_steps import BOB, EVE, begun, names_of, room_with, wait_for
 from tests.rooms.test_receiving import EXAMPLES, with_ann
 
 
@@ -198,6 +198,72 @@ async def test_a_late_parent_is_no_end_of_the_room(autojump_clock):
         now = far.house.store.read(rooms.head, room).extremities
         assert far.house.stored(second.event_id).nid not in now
         assert third_nid in now
+
+
+async def test_t020_old_events_sent_again_are_no_ends_of_the_room(autojump_clock):
+    """State and messages from before we came, sent as news by anybody who has them."""
+    graph = room_with()
+    old = graph.last()
+    for n in range(5):
+        graph.make("m.room.topic", CREATOR, {"topic": str(n)}, "")
+    kick = graph.make("m.room.member", CREATOR, {"membership": "ban"}, EVE)
+    ours = graph.make("m.room.member", "@new:home.test", {"membership": "join"}, "@new:home.test")
+    async with far_household(graph) as far:
+
+        def arrive(tx: Any, env: Any) -> Any:
+            from matrixbox.rooms import arrival
+
+            room = arrival.begin(tx, env, graph.room_id, graph.rules)
+            arrival.admit(tx, env, room, graph.rules, list(graph.events.values())[:-1], set())
+            state = {
+                names.slot_nid(tx, key): events.nid_of(tx, name)
+                for key, name in graph.before[ours.event_id].items()
+            }
+            arrival.finish(tx, env, room, arrival.Arrived(ours, state))
+            return room
+
+        room = await far.house.write(arrive)
+        before = far.house.state(room)
+        ends = far.house.store.read(rooms.head, room)
+        await far.receive(graph, *list(graph.events.values())[:-1], by="two.test")
+        fork = graph.make("m.room.message", EVE, {"body": "long ago"}, prev=[old])
+        outcomes = await far.receive(graph, fork, by="two.test")
+        assert outcomes[fork.event_id].verdict is Verdict.DROPPED
+        await far.later()
+        assert far.house.store.read(rooms.head, room) == ends
+        assert {key: one.nid for key, one in far.house.state(room).items()} == {
+            key: one.nid for key, one in before.items()
+        }
+        assert far.house.membership(room, EVE) == "ban"
+        assert kick.event_id in graph.events
+        assert not far.remote.calls
+        shown = [one.event.event_id for one in far.house.timeline(room)]
+        assert shown == [ours.event_id]
+
+
+async def test_t020_nobody_takes_a_room_over_by_telling_a_state(autojump_clock):
+    """An event that cites our newest one and an invented one, with a state to its liking."""
+    graph = room_with(users={CREATOR: 100, EVE: 50})
+    async with far_household(graph) as far:
+        room = await begun(far, graph)
+        tip = graph.last()
+        ban = graph.make("m.room.member", CREATOR, {"membership": "ban"}, BOB)
+        await far.receive(graph, ban)
+        state = graph.after[ban.event_id]
+        auth = graph.cited("m.room.message", EVE, None, {}, state)
+        pdu = graph.pdu("m.room.message", EVE, {}, None, [ban], auth)
+        pdu["prev_events"] = [ban.event_id, "$" + "x" * 43]
+        evil = graph.signed(pdu, "two.test")
+        told = StateIds(tuple(graph.after[tip.event_id].values()), ())
+
+        async def state_ids(*_: Any) -> StateIds:
+            return told
+
+        far.remote.state_ids = state_ids  # type: ignore[method-assign]
+        await far.receive(graph, evil, by="two.test")
+        await far.later()
+        assert far.house.stored(names_of(graph, evil)).snapshot is not None
+        assert far.house.membership(room, BOB) == "ban"
 
 
 async def test_t027_t142_what_was_taken_is_worked_off_after_a_restart(tmp_path, autojump_clock):

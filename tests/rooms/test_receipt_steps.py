@@ -328,7 +328,7 @@ async def test_t027_a_missing_auth_event_is_fetched_or_waited_for(call, autojump
             far.remote.down.clear()
         await wait_for(far, event)
         assert far.house.stored(event.event_id).status == Status.ACCEPTED
-        assert far.house.stored(levels.event_id).status == Status.OUTLIER
+        assert far.house.stored(levels.event_id).status & Status.OUTLIER
         assert far.house.content(room, "m.room.power_levels") != power
         # The auth event comes by itself: it gets its place.
         await far.receive(graph, levels)
