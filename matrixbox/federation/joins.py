@@ -202,6 +202,7 @@ class Joins:
     # --- elsewhere
 
     async def _join_elsewhere(self, wanted: Wanted) -> None:
+        self.store.read(membership.require_room_for_more, self.env, wanted.who)
         profile = self.store.read(membership.profile_content, wanted.who.user)
         change = Change(wanted.room_id, wanted.who.user_id, "join", {**profile, **wanted.content})
 

@@ -21,4 +21,5 @@ class Env:
     typing: Typing
     default_version: str
     publish_by_anyone: bool = True
+    rooms_per_user: int = 2_000
     presence: Presence | None = None  # None: the feature is off

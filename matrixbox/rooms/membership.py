@@ -78,11 +78,19 @@ def join(
     full["membership"] = "join"
     full.pop(VOUCHER, None)
     invited = present is not None and present.membership is Membership.INVITE
+    if not joined:
+        require_room_for_more(tx, env, who)
     if not joined and not invited:
         vouching = voucher(tx, env, room, who.user_id)
         if vouching is not None:
             full[VOUCHER] = vouching
     return _send(tx, env, who, room, who.user_id, full)
+
+
+def require_room_for_more(tx: Tx, env: Env, who: Session) -> None:
+    """Raise Forbidden for somebody who is in as many rooms as one account may be."""
+    if members.joined_room_count(tx, who.user) >= env.rooms_per_user:
+        raise Forbidden("You are in as many rooms as one account may be.")
 
 
 def invite(

@@ -85,6 +85,7 @@ def _base(settings: Settings, folder: DataFolder, store: Store, time: TimeFloor)
         typing,
         settings.rooms.default_version,
         publish_by_anyone=settings.rooms.publish == "anyone",
+        rooms_per_user=settings.limits.rooms_per_user,
         presence=presence if settings.features.presence else None,
     )
     passwords = Passwords(settings.limits.password_hash_cost)

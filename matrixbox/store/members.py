@@ -118,6 +118,13 @@ def joined_rooms(tx: Tx, user: UserNid) -> list[RoomId]:
     return [RoomId(row[0]) for row in rows]
 
 
+def joined_room_count(tx: Tx, user: UserNid) -> int:
+    """How many rooms a user is in."""
+    row = tx.one("SELECT COUNT(*) FROM member WHERE user_nid = ? AND membership = 1", user)
+    assert row is not None
+    return int(row[0])
+
+
 def in_room(tx: Tx, room: RoomNid, membership: Membership) -> list[UserNid]:
     """The users with one kind of membership in a room, longest standing first."""
     rows = tx.run(

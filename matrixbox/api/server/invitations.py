@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from matrixbox.accounts.throttle import Rate
 from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response
+from matrixbox.api.bounds import BODY_FEDERATION_MEMBERSHIP
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.api.server import common
-from matrixbox.api.server.membership import BODY, V1, V2, require_signed
+from matrixbox.api.server.membership import V1, V2, require_signed
 from matrixbox.core.events import CREATE, Event
 from matrixbox.core.identifiers import RoomId, is_user_id, server_of
 from matrixbox.core.json import Json, encode
@@ -33,11 +34,16 @@ from matrixbox.store.transaction import Tx
 
 routes = RouteTable()
 
-FROM_ONE_SERVER = Rate(20, 180)  # invitations: 20 in an hour
+INVITATIONS_PER_HOUR = 20  # of one server
+FROM_ONE_SERVER = Rate(INVITATIONS_PER_HOUR, 3_600 / INVITATIONS_PER_HOUR)
 OLD = ("1", "2")
 
 
-@routes.put(f"{V2}/invite/{{room_id}}/{{event_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V2}/invite/{{room_id}}/{{event_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def invite(call: Call) -> Response:
     """Sign an invitation of a user of ours, and tell the user."""
     body = await call.json()
@@ -54,7 +60,11 @@ async def invite(call: Call) -> Response:
     return Response(body=encode({"event": signed}), headers=JSON_HEADERS)
 
 
-@routes.put(f"{V1}/invite/{{room_id}}/{{event_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V1}/invite/{{room_id}}/{{event_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def invite_v1(call: Call) -> Response:
     """The same of old servers, for rooms of versions 1 and 2 ([B9.03])."""
     body = await call.json()
@@ -148,7 +158,11 @@ async def _shown(call: Call, event: Event, shown: Sequence[Json]) -> Sequence[Js
     return [one.json for one in events]
 
 
-@routes.put(f"{V1}/exchange_third_party_invite/{{room_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V1}/exchange_third_party_invite/{{room_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def exchange(call: Call) -> dict[str, Json]:
     """Turn an invitation by e-mail address into one of the user who proved to have it."""
     services = call.services

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response
+from matrixbox.api.bounds import BODY_FEDERATION_MEMBERSHIP
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.api.server import common
@@ -36,7 +37,6 @@ routes = RouteTable()
 
 V1 = "/_matrix/federation/v1"
 V2 = "/_matrix/federation/v2"
-BODY = 512 * 1024  # bytes; joins, leaves, knocks, invitations
 PIECE = 100  # events read at once
 
 
@@ -74,13 +74,21 @@ def _template(call: Call, membership: str, versions: Sequence[str] | None) -> di
 # --- what comes back
 
 
-@routes.put(f"{V2}/send_join/{{room_id}}/{{event_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V2}/send_join/{{room_id}}/{{event_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def send_join(call: Call) -> Response:
     """Let a user in, and tell the server about the room."""
     return Response(body=await _join(call), headers=JSON_HEADERS)
 
 
-@routes.put(f"{V1}/send_join/{{room_id}}/{{event_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V1}/send_join/{{room_id}}/{{event_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def send_join_v1(call: Call) -> Response:
     """The same for old servers."""
     return Response(body=_in_a_pair(await _join(call)), headers=JSON_HEADERS)
@@ -126,21 +134,33 @@ async def _in_a_pair(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield b"]"
 
 
-@routes.put(f"{V2}/send_leave/{{room_id}}/{{event_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V2}/send_leave/{{room_id}}/{{event_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def send_leave(call: Call) -> dict[str, Json]:
     """An invitation is refused, or a knock taken back."""
     await _accepted(call, "leave")
     return {}
 
 
-@routes.put(f"{V1}/send_leave/{{room_id}}/{{event_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V1}/send_leave/{{room_id}}/{{event_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def send_leave_v1(call: Call) -> Response:
     """The same for old servers."""
     await _accepted(call, "leave")
     return Response(body=b"[200,{}]", headers=JSON_HEADERS)
 
 
-@routes.put(f"{V1}/send_knock/{{room_id}}/{{event_id}}", auth=Auth.FEDERATION, body_limit=BODY)
+@routes.put(
+    f"{V1}/send_knock/{{room_id}}/{{event_id}}",
+    auth=Auth.FEDERATION,
+    body_limit=BODY_FEDERATION_MEMBERSHIP,
+)
 async def send_knock(call: Call) -> dict[str, Json]:
     """A user knocks; what may be known of the room."""
     stored = await _accepted(call, "knock")
