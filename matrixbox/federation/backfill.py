@@ -79,7 +79,7 @@ class Backfill:
     _good: dict[RoomNid, ServerName] = field(factory=dict)
 
     async def extend(self, room: RoomNid, older: Place, newer: Place, *, back: bool) -> bool:
-        """Fill the first gap, in the direction of travel, with an anchor in (older, newer].
+        """Fill the first gap, in the direction of travel, between two places.
 
         Whether something came in, so that it is worth while to look again.
         """

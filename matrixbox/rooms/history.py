@@ -58,7 +58,10 @@ class Found:
 
 
 def gaps(tx: Tx, room: RoomNid, older: Place, newer: Place) -> list[Gap]:
-    """The gaps whose anchors are in (older, newer], the newest first."""
+    """The gaps that one meets between two places, at the newer but not at the older one.
+
+    The newest comes first.  A gap is just before its anchor.
+    """
     missing: dict[EventNid, list[EventId]] = {}
     for nid, event_id in rooms.gaps(tx, room):
         missing.setdefault(nid, []).append(event_id)
@@ -66,7 +69,7 @@ def gaps(tx: Tx, room: RoomNid, older: Place, newer: Place) -> list[Gap]:
     for nid, event_ids in missing.items():
         stored = events.by_nid(tx, nid)
         place = place_of(stored)
-        if older < place <= newer and not stored.status & _NEVER:
+        if older < Place.before(place.pos, place.sub) <= newer and not stored.status & _NEVER:
             sender = server_of(stored.event.sender)
             found.append(Gap(room, nid, place, tuple(event_ids[:MAX_ASKED]), sender))
     return sorted(found, key=lambda gap: gap.place, reverse=True)
@@ -80,7 +83,7 @@ def gap_at(looker: Looker, ts: int, *, back: bool) -> Gap | None:
     if nid is None:
         return None
     there = place_of(events.by_nid(tx, nid))
-    found = gaps(tx, room, Place.before(there.pos, there.sub), there)
+    found = gaps(tx, room, Place.before(there.pos, there.sub - 1), there)
     return found[0] if found else None
 
 

@@ -204,6 +204,16 @@ def place_of_time(reader: Looker, ts: int) -> Place:
     return Place(pos, low)
 
 
+def before_oldest(reader: Looker) -> Place:
+    """Just before the first event of the room that is here."""
+    nid = events.first_at(reader.tx, reader.room, (BEGINNING.pos, BEGINNING.sub))
+    if nid is None:
+        return BEGINNING
+    stored = events.by_nid(reader.tx, nid)
+    assert stored.pos is not None
+    return Place.before(stored.pos, stored.sub)
+
+
 def was_inside(reader: Reader) -> bool:
     """Whether the user is or was in the room, so that more of its history may be for them."""
     return reader.joined or reader.parting() is not None

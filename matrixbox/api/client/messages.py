@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import trio
+from attrs import frozen
 
 from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response, json_response
@@ -68,6 +69,14 @@ def _wanted(wanted: EventFilter, stored: StoredEvent) -> bool:
     return wanted.allows(event.type, event.sender, event.content)
 
 
+@frozen
+class Extended:
+    """Whether something came in from other servers, and whether something is still missing."""
+
+    came: bool
+    more: bool
+
+
 @routes.get(f"{ROOM}/messages", auth=Auth.USER, guest_ok=True, mount=Mount.ASGI)
 async def messages(call: Call) -> Response:
     """A page of history; what is missing of it here is fetched from other servers."""
@@ -96,15 +105,15 @@ async def messages(call: Call) -> Response:
         reached = look(reader).reached
         return (reached, place) if back == "b" else (place, reached)
 
-    more = await _extend(call, room, span, back=back == "b")
+    extended = await _extend(call, room, span, back=back == "b")
 
     def read(tx: Tx) -> bytes:
         reader = reader_of(tx, call, room)
         page = look(reader)
         end = page.end
-        if end is None and more and page.events:
-            # Nobody had the rest just now; who asks again from here gives them another chance.
-            end = page.after_last(back=back == "b")
+        if end is None and extended.more and (page.events or extended.came):
+            # There is more than came in now; who asks again from here gives others another chance.
+            end = timeline.before_oldest(reader) if back == "b" else page.after_last(back=False)
         answer: dict[str, Any] = {
             "start": start or str(place),
             "chunk": Formatter(reader, bundled=True).all(page.events),
@@ -118,11 +127,10 @@ async def messages(call: Call) -> Response:
     return Response(body=call.services.store.read(read), headers=JSON_HEADERS)
 
 
-async def _extend(call: Call, room: RoomNid, span: Callable[[Reader], Span], *, back: bool) -> bool:
-    """Fill gaps in what a request looks at, as far as that succeeds within its time ([C9.04]).
-
-    Whether something is still missing.
-    """
+async def _extend(
+    call: Call, room: RoomNid, span: Callable[[Reader], Span], *, back: bool
+) -> Extended:
+    """Fill gaps in what a request looks at, as far as that succeeds within its time ([C9.04])."""
     store, backfill = call.services.store, call.services.federation.backfill
 
     def looked_at(tx: Tx) -> Span | None:
@@ -130,12 +138,14 @@ async def _extend(call: Call, room: RoomNid, span: Callable[[Reader], Span], *, 
         return span(reader) if rooms.gaps(tx, room) and timeline.was_inside(reader) else None
 
     seen: Span | None = store.read(looked_at)
+    came = False
     with trio.move_on_after(TOTAL_S):
         for _ in range(MAX_ROUNDS):
             if seen is None or not await backfill.extend(room, *seen, back=back):
                 break
+            came = True
             seen = store.read(looked_at)
-    return seen is not None and store.read(partial(_is_open, room, seen))
+    return Extended(came, seen is not None and store.read(partial(_is_open, room, seen)))
 
 
 def _is_open(room: RoomNid, seen: Span, tx: Tx) -> bool:
