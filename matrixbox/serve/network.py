@@ -39,6 +39,7 @@ from matrixbox.federation.spaces import Spaces
 from matrixbox.federation.transport import Transport
 from matrixbox.rooms.receiving import Receiver
 from matrixbox.serve.base import Base
+from matrixbox.store import presence as stored_presence
 from matrixbox.store import server_keys
 from matrixbox.tasks import Offload, in_thread, keep_running
 
@@ -120,8 +121,9 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     yield "federation.sender", federation.sender.run
     yield "federation.missed", federation.missed.run
     yield "federation.edus", federation.edus.run
-    if federation.edus.env.presence is not None:
-        yield "rooms.presence", federation.edus.env.presence.run
+    store, presence = federation.edus.store, federation.edus.env.presence
+    forget = partial(store.write, stored_presence.clear)
+    yield "rooms.presence", forget if presence is None else presence.run
     yield "federation.receiver", federation.inbound.receiver.run
     yield "federation.joins", federation.joins.run
     yield "federation.completions", federation.joins.completions.run
