@@ -16,7 +16,7 @@ from attrs import frozen
 from matrixbox.core.events import CREATE, Event, membership_of
 from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId
 from matrixbox.core.room_versions import RoomRules
-from matrixbox.rooms import checks, commit, outliers
+from matrixbox.rooms import checks, commit, outliers, succession
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import SnapshotState
@@ -165,6 +165,7 @@ def _settle(tx: Tx, room: RoomNid, stored: StoredEvent, partial: Partial | None)
     """What was remembered of the user's invitation is over; the members may be still to come."""
     user = names.add_user(tx, stored.event.sender)
     joins.drop_outside(tx, room, user)
+    succession.inherit(tx, user, room)
     if partial is None:
         joins.drop_partial(tx, room)
         return

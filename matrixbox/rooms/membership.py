@@ -14,7 +14,7 @@ from matrixbox.core.events import Event
 from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json, decode_stored
 from matrixbox.errors import BadJson, BadState, Forbidden, InviteBlocked, NotFound, Unknown
-from matrixbox.rooms import ingest, stripped
+from matrixbox.rooms import ingest, stripped, succession
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.reading import blocks_invites
@@ -84,7 +84,10 @@ def join(
         vouching = voucher(tx, env, room, who.user_id)
         if vouching is not None:
             full[VOUCHER] = vouching
-    return _send(tx, env, who, room, who.user_id, full)
+    stored = _send(tx, env, who, room, who.user_id, full)
+    if not joined:
+        succession.inherit(tx, who.user, room)
+    return stored
 
 
 def require_room_for_more(tx: Tx, env: Env, who: Session) -> None:

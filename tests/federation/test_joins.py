@@ -7,10 +7,11 @@ Matrix v1.19, Server-Server API, "Joining Rooms", "Restricted rooms" ([B8.01] to
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from tests.federation.towns import Failed, country
+from tests.federation.towns import Failed, country, eventually
 
 VERSIONS = ("1", "2", "3", "6", "9", "10", "11", "12")
 
@@ -92,3 +93,52 @@ async def test_a_user_knocks_takes_it_back_and_is_let_in(tmp_path: Path, version
         assert room in (await two.sync(bo))["rooms"]["invite"]
         await two.join(bo, room)
         assert (await two.state(bo, room)).keys() == (await one.state(ann, room)).keys()
+
+
+@pytest.mark.parametrize(("old", "new"), [("10", "11"), ("11", "12")])
+async def test_users_follow_an_upgrade_with_what_is_theirs(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    """[A7.12]: the tombstone is heard; tags, rules and direct chats come along."""
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, bo = await one.register("ann"), await two.register("bo")
+        room = await one.room(ann, room_version=old)
+        await two.join(bo, room, "one.test")
+        mine = f"/user/{quote(bo.user_id)}"
+        tags = f"{mine}/rooms/{quote(room)}/tags/m.favourite"
+        await two.client(bo, "PUT", tags, {"order": 0.5})
+        await two.client(bo, "PUT", f"{mine}/account_data/m.direct", {ann.user_id: [room]})
+        rule = f"/pushrules/global/room/{quote(room)}"
+        await two.client(bo, "PUT", rule, {"actions": ["notify"]})
+        path = f"/rooms/{quote(room)}/upgrade"
+        heir = (await one.client(ann, "POST", path, {"new_version": new}))["replacement_room"]
+
+        async def closed() -> bool:
+            state = await two.state(bo, room)
+            return ("m.room.tombstone", "") in state
+
+        await eventually(closed)
+        await two.join(bo, heir, "one.test")
+        tags = f"{mine}/rooms/{quote(heir)}/tags"
+        assert await two.client(bo, "GET", tags) == {"tags": {"m.favourite": {"order": 0.5}}}
+        direct = await two.client(bo, "GET", f"{mine}/account_data/m.direct")
+        assert direct == {ann.user_id: [room, heir]}
+        found = await two.client(bo, "GET", f"/pushrules/global/room/{quote(heir)}")
+        assert found["actions"] == ["notify"]
+        create = (await two.state(bo, heir))["m.room.create", ""]
+        assert create["content"]["predecessor"]["room_id"] == room
+
+
+async def test_a_room_that_calls_itself_an_heir_gets_nothing(tmp_path: Path) -> None:
+    """The old room has to name the new one."""
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, bo = await one.register("ann"), await two.register("bo")
+        room = await two.room(bo)
+        mine = f"/user/{quote(bo.user_id)}"
+        await two.client(bo, "PUT", f"{mine}/rooms/{quote(room)}/tags/m.favourite", {})
+        false = await one.room(ann, creation_content={"predecessor": {"room_id": room}})
+        await two.join(bo, false, "one.test")
+        tags = await two.client(bo, "GET", f"{mine}/rooms/{quote(false)}/tags")
+        assert tags == {"tags": {}}
