@@ -103,16 +103,21 @@ class _Sharing:
     def changes(self, rung: AbstractSet[Key] | None) -> tuple[list[UserNid], list[UserNid]]:
         """Those with whom a room is newly shared, and those with whom none is any more."""
         candidates: dict[UserNid, None] = {}
+        has_joined = False
         for room, joined in self._rooms(rung):
             candidates.update(dict.fromkeys(self._members_changed(room)))
             if not (joined and self._was_in(room, self.me)):  # everybody who is or was there
+                has_joined |= joined
                 candidates.update(dict.fromkeys(members.in_room(self.tx, room, Membership.JOIN)))
         candidates.pop(self.me, None)
         if not candidates:
             return [], []
         before, after = self._shared_then(candidates), self._shared_now(candidates)
+        come = [user for user in candidates if user in after and user not in before]
+        if has_joined and come:
+            come.append(self.me)  # new people talk to one's other devices too
         return (
-            [user for user in candidates if user in after and user not in before],
+            come,
             [user for user in candidates if user in before and user not in after],
         )
 
