@@ -12,7 +12,7 @@ from attrs import frozen
 
 from matrixbox.core.filters import EventFilter
 from matrixbox.core.json import Json, encode
-from matrixbox.rooms import counts
+from matrixbox.rooms import counts, push_rules
 from matrixbox.rooms.formatting import Fragment
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.timeline import MAX_SCANNED
@@ -70,6 +70,7 @@ def timeline(reader: Reader, window: Window, wanted: EventFilter) -> Timeline:
     limit = min(wanted.limit or DEFAULT_TIMELINE, MAX_TIMELINE)
     batch = max(limit + 1, 20)
     chosen: list[StoredEvent] = []
+    hidden_state = False
     place = Place(window.now, 0)
     scanned = 0
     while True:
@@ -78,8 +79,12 @@ def timeline(reader: Reader, window: Window, wanted: EventFilter) -> Timeline:
         for nid in nids:
             stored = events.by_nid(reader.tx, nid)
             event = stored.event
-            if reader.may_see(stored) and wanted.allows(event.type, event.sender, event.content):
-                if len(chosen) == limit:
+            if not reader.may_see(stored):
+                # What was seen before state that was not would be laid over it: it stays behind
+                # the beginning of the timeline, where one can page back to it.
+                hidden_state = hidden_state or event.state_key is not None
+            elif wanted.allows(event.type, event.sender, event.content):
+                if len(chosen) == limit or hidden_state:
                     return _timeline(chosen, window, limited=True)
                 chosen.append(stored)
             assert stored.pos is not None
@@ -282,6 +287,12 @@ def notification_counts(
 def account_event(kind: str, json: bytes) -> Fragment:
     """An entry of account data as an event."""
     return Fragment(b'{"type":%b,"content":%b}' % (encode(kind), json))
+
+
+def default_push_rules(tx: Tx, user: UserNid) -> Fragment:
+    """What stands for the push rules of somebody who changed none of them ([C8.17])."""
+    content = push_rules.content_of(push_rules.rules_of(tx, user))
+    return account_event(push_rules.TYPE, encode(content))
 
 
 def only(found: Iterable[Mapping[str, Json]], wanted: EventFilter) -> list[Mapping[str, Json]]:

@@ -147,7 +147,7 @@ class Device:
 
     async def send(self, kind: str, messages: Object, txn: str | None = None) -> None:
         """Send to-device messages."""
-        key = (txn or f"t{next(_counter)}").encode()
+        key = f"to device {txn or next(_counter)}".encode()
         own = self.house.env.server_name
         parsed = to_device.parse(messages)
         await self.house.store.write(to_device.send, own, self.who, kind, parsed, key)

@@ -11,11 +11,12 @@ import trio
 from attrs import define, field
 
 from matrixbox.core.filters import Filter, parse_filter
-from matrixbox.core.identifiers import RoomId
+from matrixbox.core.identifiers import RoomId, UserId
+from matrixbox.e2ee import device_keys
 from matrixbox.rooms.reading import Reader, ignored_users
 from matrixbox.rooms.timeline import page
 from matrixbox.rooms.tokens import Place, SyncToken
-from matrixbox.store import names
+from matrixbox.store import members, names
 from matrixbox.store.caches import Session
 from matrixbox.store.database import Store
 from matrixbox.sync.building import SyncRequest
@@ -57,6 +58,8 @@ class Client:
     rooms: dict[str, RoomMemory] = field(factory=dict)
     invites: dict[str, Any] = field(factory=dict)
     account_data: dict[str, Any] = field(factory=dict)
+    keys: dict[str, Any] = field(factory=dict)  # of the devices of those who are followed
+    messages: list[Any] = field(factory=list)
 
     async def sync(self, timeout_s: float = 0, *, full_state: bool = False) -> dict[str, Any]:
         """One call, taken into memory."""
@@ -64,6 +67,7 @@ class Client:
         request = SyncRequest(self.who, since, self.filter, timeout_s, full_state, self.state_after)
         answer: dict[str, Any] = json.loads(await self.service.sync(request, waiting))
         self._take(answer, self.since)
+        self._take_keys(answer)
         self.since = answer["next_batch"]
         return answer
 
@@ -84,6 +88,35 @@ class Client:
 
     def _take_left(self, section: dict[str, Any]) -> None:
         assert section["timeline"]["events"], "a left room shows at least the leave"
+
+    def _take_keys(self, answer: dict[str, Any]) -> None:
+        """Follow the devices of those with whom a room is shared, as a client that encrypts."""
+        self.messages += answer.get("to_device", {}).get("events", [])
+        if self.since is None:
+            changed, left = self.sharing(), set()
+        else:
+            lists = answer.get("device_lists", {"changed": [], "left": []})
+            changed, left = set(lists["changed"]) - {self.who.user_id}, set(lists["left"])
+            assert not changed & left
+            assert left <= set(self.keys), "nobody is let go who was not followed"
+        for user_id in left:
+            del self.keys[user_id]
+        for user_id in changed:
+            self.keys[user_id] = self.keys_of(user_id)
+
+    def keys_of(self, user_id: str) -> Any:
+        """The devices of a user now."""
+        found = self.store.read(device_keys.local, {UserId(user_id): []}, self.who.user)
+        return found.devices
+
+    def sharing(self) -> set[str]:
+        """With whom a room is shared now."""
+
+        def read(tx: Any) -> set[str]:
+            users = members.sharing(tx, self.who.user) - {self.who.user}
+            return {names.user_id(tx, user) for user in users}
+
+        return self.store.read(read)
 
     def _take_room(self, room_id: str, section: dict[str, Any], since: str | None) -> None:
         new = room_id not in self.rooms
@@ -145,6 +178,7 @@ class Client:
     def knows_the_same_as(self, other: Client) -> None:
         """Assert that a client that began anew knows just the same."""
         assert self.account_data == other.account_data
+        assert self.keys == {user_id: self.keys_of(user_id) for user_id in self.sharing()}
         assert set(self.rooms) == set(other.rooms)
         assert self.invites == other.invites
         for room_id, mine in self.rooms.items():

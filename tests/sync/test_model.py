@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -19,10 +20,11 @@ from matrixbox.errors import MatrixError
 from matrixbox.rooms import membership, receipts
 from matrixbox.rooms.receipts import Marks
 from matrixbox.rooms.typing import Typing
-from matrixbox.store import account_data, events
+from matrixbox.store import account_data, accounts, events
 from matrixbox.store.account_data import Entry
 from matrixbox.store.nids import RoomNid
 from matrixbox.sync.v3 import SyncService
+from tests.e2ee.people import Device
 from tests.rooms.house import House, household
 from tests.sync.client import Client
 
@@ -41,9 +43,14 @@ class Life:
         self.house, self.rng, self.typing = house, rng, typing
         self.users: list[Any] = []
         self.rooms: list[RoomNid] = []
+        self.devices: dict[str, Device] = {}
+        self.sent: dict[str, list[Any]] = defaultdict(list)
 
     async def begin(self) -> None:
         self.users = [await self.house.user(name) for name in ("ann", "bo", "cy")]
+        self.devices = {who.user_id: Device(self.house, who) for who in self.users}
+        for device in self.devices.values():
+            await device.upload()
         for _ in range(2):
             preset = self.rng.choice(["public_chat", "private_chat"])
             version = self.rng.choice(["6", "10", "12"])
@@ -59,6 +66,7 @@ class Life:
             + ["invite", "invite", "leave", "kick", "ban", "unban"]
             + ["topic", "name", "history", "receipt", "receipt", "private", "typing", "data"]
             + ["room_data", "redact", "new_room", "power", "burst"]
+            + ["keys", "keys", "prekeys", "message", "message", "many_messages"]
         )
         try:
             await getattr(self, f"do_{action}")(who, room, other)
@@ -138,6 +146,24 @@ class Life:
         target = self.house.store.read(events.by_nid, newest).event.event_id
         await self.house.redact(who, room, target)
 
+    async def do_keys(self, who: Any, room: RoomNid, _: Any) -> None:
+        name = f"name {self.rng.random()}"
+        await self.house.store.write(accounts.rename_device, who.device, name)
+
+    async def do_prekeys(self, who: Any, room: RoomNid, _: Any) -> None:
+        device = self.devices[who.user_id]
+        await device.upload(device.prekeys(2), identity=False)
+
+    async def do_message(self, who: Any, room: RoomNid, other: Any) -> None:
+        content = {"n": self.rng.random()}
+        sent = {"type": "m.test", "sender": who.user_id, "content": content}
+        self.sent[other.user_id].append(sent)
+        await self.devices[who.user_id].send("m.test", {other.user_id: {"*": content}})
+
+    async def do_many_messages(self, who: Any, room: RoomNid, other: Any) -> None:
+        for _ in range(self.rng.choice([5, 60])):
+            await self.do_message(who, room, other)
+
     async def do_new_room(self, who: Any, room: RoomNid, other: Any) -> None:
         if len(self.rooms) < 5:
             made = await self.house.room(who, preset="public_chat", invites=(other.user_id,))
@@ -185,6 +211,9 @@ async def test_increments_show_what_a_fresh_sync_shows(
             fresh = Client(house.store, service, client.who)
             await fresh.sync()
             client.knows_the_same_as(fresh)
+            while client.since is not None and client.since.count("_") == 2:
+                await client.sync()  # more messages than one answer takes
+            assert client.messages == life.sent[client.who.user_id], "each once, in order"
             answer = await client.sync()
             assert set(answer) == {
                 "next_batch",
