@@ -138,9 +138,11 @@ def send_state(
 
 def _check_creators(tx: Tx, room: RoomNid, state: CurrentState, content: Content) -> None:
     """Creators stand above all levels in version 12, and are not listed ([A5.21])."""
-    users = content.get("users")
+    users, create = content.get("users"), state.get(CREATE)
+    if create is None:
+        raise NotFound("This server is not in that room.")
     if rooms.rules(tx, room).privileged_creators and isinstance(users, Mapping):
-        listed = creators_of(state[CREATE]).intersection(users)
+        listed = creators_of(create).intersection(users)
         if listed:
             raise InvalidParam(f"{min(listed)} created this room, and needs no power level.")
 
