@@ -83,6 +83,13 @@ class FarClient(Client):
     other servers; events from before may be shown again.
     """
 
+    def _take_keys(self, answer: dict[str, Any]) -> None:
+        """Device lists are another suite's matter."""
+
+    def sharing(self) -> set[str]:
+        """Nobody is followed."""
+        return set()
+
     def _take_left(self, section: dict[str, Any]) -> None:
         """State resolution can end a membership without any event."""
 
