@@ -7,6 +7,8 @@ state before our join; who lies about it only costs time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 from attrs import define, field, frozen
 
@@ -17,7 +19,7 @@ from matrixbox.federation import join_spool
 from matrixbox.federation.arrivals import Arrivals
 from matrixbox.federation.client import FederationClient, target
 from matrixbox.observe import log
-from matrixbox.rooms import arrival, partial, residence
+from matrixbox.rooms import arrival, partial, receipt, residence
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.remote import RoomRemote, Verifier
 from matrixbox.store import events, joins, names, rooms
@@ -113,16 +115,35 @@ class Completions:
         return False
 
     async def _try(self, server: ServerName, flag: PartialRoom, about: _About) -> None:
-        told = await self.remote.state_ids(server, about.rules, about.room_id, about.join)
-        missing = self.store.read(joins.missing, [*told.state, *told.auth_chain])
+        told = await self.remote.state_ids(server, about.rules, about.room_id, about.at)
+        missing = await self.store.read_long(joins.missing, [*told.state, *told.auth_chain])
         if missing:
             await self._fetch(server, flag.room, about)
-        state = await self.arrivals.state(flag.room, told.state)
+        found: Sequence[EventId] = told.state
+        if about.last is not None:
+            await self._fetch_last(server, flag.room, about, about.last)
+            found = await self.store.read_long(_with_last, flag.room, found, about.last)
+        state = await self.arrivals.state(flag.room, found)
         await self.store.write(partial.complete, self.env, flag, state, heavy=True)
+
+    async def _fetch_last(
+        self, server: ServerName, room: RoomNid, about: _About, last: EventId
+    ) -> None:
+        """Store the event before our join: the state was told as it was before that one."""
+        if not self.store.read(joins.missing, [last]):
+            return
+        pdu = await self.remote.event(server, about.rules, last)
+        found = await receipt.check(self.verifier, about.rules, about.room_id, [pdu])
+        checked = receipt.checked(found)
+        given = [one.event for one in checked]
+        pruned = frozenset(one.event.event_id for one in checked if one.pruned)
+        await self.store.write(arrival.admit, self.env, room, about.rules, given, pruned)
+        if self.store.read(joins.missing, [last]):
+            raise arrival.Unusable("the event before our join is of no use")
 
     async def _fetch(self, server: ServerName, room: RoomNid, about: _About) -> None:
         """Store all events of the state and of its auth chain."""
-        uri = target("v1", "state", about.room_id, query=[("event_id", about.join)])
+        uri = target("v1", "state", about.room_id, query=[("event_id", about.at)])
         with self.arrivals.spool() as spool:
             async with self.client.stream(
                 "GET", server, uri, limits=join_spool.LIMITS, ignore_backoff=True
@@ -136,16 +157,33 @@ class Completions:
 
 @frozen
 class _About:
-    """What other servers are asked with."""
+    """What other servers are asked with: for the state before an event.
+
+    Our join is new to them, and may be unknown to some.  If it stands on one event alone, that one
+    is asked about, and the state before the join is what this last one leaves behind.
+    """
 
     room_id: RoomId
     rules: RoomRules
-    join: EventId
+    at: EventId
+    last: EventId | None
 
 
 def _about(tx: Tx, flag: PartialRoom) -> _About:
     join = events.by_nid(tx, flag.join).event
-    return _About(names.room_id(tx, flag.room), rooms.rules(tx, flag.room), join.event_id)
+    parents = join.prev_event_ids
+    last = parents[0] if len(parents) == 1 else None
+    rules = rooms.rules(tx, flag.room)
+    return _About(names.room_id(tx, flag.room), rules, last or join.event_id, last)
+
+
+def _with_last(tx: Tx, room: RoomNid, told: Sequence[EventId], last: EventId) -> Sequence[EventId]:
+    """The state after an event, out of that before it."""
+    rows = joins.state_rows(tx, room, [*told, last])
+    own = next((slot for name, _, slot, status in rows if name == last and not status & 1), None)
+    if own is None:
+        return told
+    return [*(name for name, _, slot, _ in rows if slot != own), last]
 
 
 def _flag(tx: Tx, env: Env, room: RoomNid) -> PartialRoom | None:
