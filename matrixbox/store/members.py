@@ -83,6 +83,17 @@ def rooms_of(tx: Tx, user: UserNid) -> Sequence[Member]:
     return found
 
 
+def forgotten_since(tx: Tx, user: UserNid, since: int) -> list[RoomNid]:
+    """Rooms that the user left after a position, and has forgotten since."""
+    rows = tx.run(
+        "SELECT room_nid FROM member WHERE user_nid = ? AND membership IN (4, 5) AND forgotten"
+        " AND pos > ?",
+        user,
+        since,
+    )
+    return [RoomNid(row[0]) for row in rows]
+
+
 def all_of(tx: Tx, user: UserNid) -> list[tuple[RoomNid, Membership, int]]:
     """Every membership of a user, also in forgotten rooms, with its position."""
     rows = tx.run("SELECT room_nid, membership, pos FROM member WHERE user_nid = ?", user)

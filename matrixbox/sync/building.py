@@ -24,7 +24,7 @@ from matrixbox.rooms.typing import Typing
 from matrixbox.store import account_data, events, joins, members, names, receipts, rooms
 from matrixbox.store.account_data import GLOBAL
 from matrixbox.store.caches import Session
-from matrixbox.store.changes import Doorbell, Key, StreamPos, receipts_key, room_key
+from matrixbox.store.changes import Doorbell, Key, StreamPos, receipts_key, room_key, user_key
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -49,6 +49,11 @@ class SyncRequest:
 def empty_answer(tx: Tx, who: Session, token: SyncToken) -> Answer:
     """What is in every answer."""
     return {"next_batch": str(token), **encryption.key_counts(tx, who.device)}
+
+
+def empty_room(token: SyncToken) -> Answer:
+    """A room of which nothing is told but that it is there."""
+    return {"timeline": {"events": [], "limited": False, "prev_batch": str(token)}}
 
 
 @define(eq=False)
@@ -155,6 +160,10 @@ class Builder:
                 group, section = self._room(member, entries.get(member.room, []))
                 if section is not None:
                     groups.setdefault(group, {})[room_id] = section
+        for room in self._forgotten():
+            room_id = names.room_id(self.tx, room)
+            if wanted.room.allows_room(room_id):
+                groups.setdefault("leave", {})[room_id] = empty_room(self.token)
         if groups:
             answer["rooms"] = groups
         return answer, bool(shown or seen or groups or encrypted)
@@ -192,6 +201,15 @@ class Builder:
             if event["sender"] not in self.ignored
             and wanted.allows("m.presence", str(event["sender"]))
         ]
+
+    def _forgotten(self) -> list[RoomNid]:
+        """Rooms left and forgotten on one device, of which the others only learn that they are."""
+        if self.initial or (self.rung is not None and not self._rang_for_me()):
+            return []
+        return members.forgotten_since(self.tx, self.request.who.user, self.since.pos)
+
+    def _rang_for_me(self) -> bool:
+        return self.rung is not None and user_key(self.request.who.user) in self.rung
 
     def _default_push_rules(self) -> account_data.Entry:
         """What stands for the push rules of somebody who changed none of them ([C8.17])."""
@@ -315,7 +333,7 @@ class Builder:
         window = Window(self.since.pos if was_joined else 0, member.pos)
         reader = self._reader(member.room)
         if rooms.head(self.tx, member.room) is None:
-            return {"timeline": {"events": [], "limited": False, "prev_batch": str(self.token)}}
+            return empty_room(self.token)
         parts = _Room(self.tx, self.request, reader, window, whole=not was_joined)
         if reader.parting() == member.event:
             answer, _ = parts.timeline_and_state()

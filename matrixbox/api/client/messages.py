@@ -84,6 +84,7 @@ async def messages(call: Call) -> Response:
     wanted = event_filter(call)
     back = parse.query_choice(call.param("dir"), "dir", ("b", "f"))
     if back is None:
+        call.services.store.read(lambda tx: timeline.require_reader(reader_of(tx, call, room)))
         raise MissingParam("`dir` is missing.")
     limit = parse.query_integer(call.param("limit"), "limit", 10, 1, MAX_PAGE)
     limit = min(limit, wanted.limit or MAX_PAGE)

@@ -399,11 +399,16 @@ def leaving_and_forgetting(house: House) -> None:
     room = alice.room(preset="public_chat")
     bob.join(room)
     bob.bad(400, "M_UNKNOWN", "POST", "/v3/rooms/{}/forget", room)
+    since = bob.sync()["next_batch"]
     bob.leave(room)
     bob.good("POST", "/v3/rooms/{}/forget", room)
     everything = '{"room":{"include_leave":true}}'
     assert room not in bob.sync(filter=everything).get("rooms", {}).get("leave", {})
-    bob.bad(403, "M_FORBIDDEN", "GET", MESSAGES, room, query="dir=b")
+    after = bob.sync(since)  # another device learns that the room is left, and no more
+    assert after["rooms"]["leave"][room]["timeline"]["events"] == []
+    assert room not in bob.sync(after["next_batch"]).get("rooms", {}).get("leave", {})
+    for query in ("dir=b", ""):
+        bob.bad(403, "M_FORBIDDEN", "GET", MESSAGES, room, query=query)
     alice.upon(room, "invite", bob)
     assert room in bob.sync()["rooms"]["invite"]
     bob.leave(room)  # refused
