@@ -16,6 +16,8 @@ routes = RouteTable()
 
 VERSIONS = ["r0.6.1", *(f"v1.{minor}" for minor in range(1, 20))]
 UNSTABLE: dict[str, Json] = {
+    "org.matrix.e2e_cross_signing": True,
+    "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc4222": True,  # state_after
 }
 

@@ -9,7 +9,7 @@ import pytest
 from tests.api.conformance.requirements import ROWS
 from tests.api.conformance.requirements.later import LATER, SECTIONS
 
-for _module in ("general", "accounts", "syncing", "rooms", "user_data"):
+for _module in ("general", "accounts", "syncing", "rooms", "user_data", "encryption"):
     import_module(f"tests.api.conformance.requirements.{_module}")
 
 

@@ -17,7 +17,10 @@ from tests.api.conformance.wire import NO_BODY, Answer
 # Members of answers that the descriptions do not mention, and why they are there.
 ALSO_ANSWERED = {
     "m.relations": "only the text of aggregations has it",
+    "sender": "of presence and of messages between devices; the text of both has it",
+    "prev_sender": "of replaced state, beside `prev_content`; what servers show since ever",
     "redacts": "stands beside and inside the content, for clients of all room versions",
+    "fallback": "a fallback key says that it is one; the text of one-time keys has it",
     "device_unused_fallback_key_types": "only the text of end-to-end encryption has it",
     "org.matrix.msc4222.state_after": "the unstable name of state_after",
 }

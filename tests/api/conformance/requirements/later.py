@@ -15,12 +15,12 @@ SECTIONS = {
     "C11": 11,
     "C13": 8,
     "C15": 9,
+    "C17": 18,
     "F1": 2,
     "F3": 6,
     "F4": 4,
 }
 APPSERVICES = "application services are not served yet"
-ENCRYPTION = "the endpoints of end-to-end encryption are not served yet"
 THIRD_PARTY = "e-mail addresses and telephone numbers are not served yet"
 OAUTH = "OAuth and single sign-on are not served yet"
 GUESTS = "guest accounts are not served yet"
@@ -42,8 +42,6 @@ LATER = {
     "C4.07": THIRD_PARTY,
     "C4.09": "accounts are closed with `matrixbox user deactivate`; people cannot do it themselves",
     "C4.10": THIRD_PARTY,
-    "C8.22": ENCRYPTION,
-    "C8.23": ENCRYPTION,
     "C8.27": PRESENCE,
     "C8.28": "soft-failed and rejected events come from other servers; tests/rooms makes them",
     "C8.31": APPSERVICES,
