@@ -42,31 +42,35 @@ class Places:
     busy: dict[ServerName, Attempt] = field(factory=dict)
     # Something urgent: for fast destinations, for others; what nobody waits for, likewise.
     _lines: tuple[dict[ServerName, None], ...] = field(factory=lambda: ({}, {}, {}, {}))
+    _line_of: dict[ServerName, int] = field(factory=dict)
     _quick: dict[ServerName, float] = field(factory=dict)
     _slow: dict[ServerName, None] = field(factory=dict)
 
     def clear(self) -> None:
         """Forget who waits and who is served."""
         self.busy.clear()
+        self._line_of.clear()
         for line in self._lines:
             line.clear()
 
     @property
     def anybody_waits(self) -> bool:
         """Whether there is somebody in line."""
-        return any(self._lines)
+        return bool(self._line_of)
 
     def waits(self, server: ServerName, *, urgently: bool = False) -> bool:
         """Whether a destination is in line."""
-        lines = self._lines[:2] if urgently else self._lines
-        return any(server in line for line in lines)
+        number = self._line_of.get(server)
+        return number is not None and (number < 2 or not urgently)
 
     def line_up(self, server: ServerName, *, urgent: bool) -> None:
         """Put a destination at the end of its line."""
-        for line in self._lines:
-            line.pop(server, None)
+        before = self._line_of.get(server)
+        if before is not None:
+            del self._lines[before][server]
         number = (0 if urgent else 2) + (0 if self.is_quick(server) else 1)
         self._lines[number][server] = None
+        self._line_of[server] = number
 
     def next(self) -> Attempt | None:
         """Give a place to the first in line for whom there is one."""
@@ -78,7 +82,7 @@ class Places:
             quick = number % 2 == 0
             if line and (quick or slow < SLOW_AT_ONCE):
                 server = next(iter(line))
-                del line[server]
+                del line[server], self._line_of[server]
                 attempt = self.busy[server] = Attempt(server, quick, now)
                 return attempt
         return None

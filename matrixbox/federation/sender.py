@@ -62,6 +62,7 @@ class Sender:
     _nursery: trio.Nursery | None = None
     _position: int = 0  # up to here it is known who has news
     _edu_seq: int = 0
+    _gathering: bool = False  # many are put in line; who goes first is seen afterwards
     _queues: dict[ServerName, Queue] = field(factory=dict)
     _due: dict[ServerName, float] = field(factory=dict)  # the ends of pauses after failures
     _soon: dict[ServerName, float] = field(factory=dict)  # the ends of waits for company
@@ -84,6 +85,7 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled.  Begins with what earlier runs did not send."""
+        self._gathering = False
         self._queues.clear()
         self._due.clear()
         self._soon.clear()
@@ -121,7 +123,10 @@ class Sender:
             if keys is None:  # more happened than the bell remembers
                 await self._ask_database()
             else:
+                self._gathering = True
                 self.store.read(self._read_news, keys, after)
+                self._gathering = False
+                self._start_next()
 
     async def _ask_database(self) -> None:
         await self._store_taken()
@@ -246,9 +251,8 @@ class Sender:
             self._due.pop(server, None)
             self._soon.pop(server, None)
             self._places.line_up(server, urgent=queue.is_urgent)
-            self._start_next()
-            if self._places.waits(server):
-                self._sooner.set()
+            if not self._gathering:
+                self._start_next()
         else:
             when = trio.current_time() + pause_s
             if self._soon.get(server, when + 1) > when:
@@ -309,6 +313,8 @@ class Sender:
         while self._nursery is not None and (attempt := self._places.next()) is not None:
             name = f"federation.send {attempt.server}"
             self._nursery.start_soon(self._work_on, attempt, name=name)
+        if self._places.anybody_waits:
+            self._sooner.set()
 
     # --- one destination
 
