@@ -39,6 +39,9 @@ def _target(body: parse.Body) -> UserId:
 
 
 MAX_VIA = 20
+SET_BY_THE_SERVER = frozenset(
+    ("membership", "third_party_signed", "third_party_invite", "join_authorised_via_users_server")
+)
 
 
 @frozen
@@ -49,8 +52,14 @@ class Place:
     via: tuple[ServerName, ...] = ()
 
 
+def _join_content(body: parse.Body) -> dict[str, Json]:
+    """What a client says with its join: the reason, and whatever else is not the server's to say."""
+    _with_reason(body)
+    return {key: value for key, value in body.items() if key not in SET_BY_THE_SERVER}
+
+
 async def _join(call: Call, place: Place) -> dict[str, Json]:
-    content = _with_reason(await call.json())
+    content = _join_content(await call.json())
     call.services.throttle.take(JOINS, call.requester.user_id)
     wanted = Wanted(call.requester, place.room_id, place.via, content)
     await call.services.federation.joins.join(wanted)
