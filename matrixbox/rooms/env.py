@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from matrixbox.clock import Clock
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.signing import SigningKey
+from matrixbox.rooms.policy import PolicyDesk
 from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.typing import Typing
 
@@ -23,3 +24,6 @@ class Env:
     publish_by_anyone: bool = True
     rooms_per_user: int = 2_000
     presence: Presence | None = None  # None: the feature is off
+    policies: PolicyDesk = field(
+        default=Factory(lambda env: PolicyDesk(env.server_name), takes_self=True)
+    )

@@ -10,13 +10,15 @@ the commit, and no lock is held while the disk syncs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from hashlib import sha256
 
 from attrs import evolve, frozen
 
 from matrixbox.core.events import CREATE, Event
 from matrixbox.core.identifiers import EventId, RoomId
+from matrixbox.core.json import encode
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.errors import Forbidden, NotFound
 from matrixbox.rooms import build, commit, distribution, partial
@@ -24,6 +26,7 @@ from matrixbox.rooms.checks import Finding, Surroundings, judge
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY, joiner
+from matrixbox.rooms.policy import NeedsSignature, policy_of
 from matrixbox.rooms.state import (
     NEVER_RESOLVED,
     CurrentState,
@@ -96,14 +99,20 @@ def _built(
     if head is None:
         raise NotFound("This server is not in that room.")
     state = CurrentState(tx, room)
-    prev = [events.by_nid(tx, nid) for nid in head.extremities[-build.MAX_PREV_EVENTS :]]
+    key = (room, draft_key(draft))
+    event = env.policies.signed(key)
+    if event is None:
+        prev = [events.by_nid(tx, nid) for nid in head.extremities[-build.MAX_PREV_EVENTS :]]
+        cited = (state.stored(slot) for slot in build.auth_keys(rules, draft))
+        auth = [found for found in cited if found is not None]
+        room_id = names.room_id(tx, room)
+        event = build.build(env, rules, room_id, draft, build.Citations(prev, auth))
+    else:  # made a moment ago, and signed by the policy server since
+        prev = _all_of(tx, event.prev_event_ids)
+        auth = _all_of(tx, event.auth_event_ids)
     before = head.snapshot
-    if len(prev) < len(head.extremities):
+    if {one.nid for one in prev} != {*head.extremities}:
         before = resolved(tx, room, map(after, prev))
-    auth = [
-        found for key in build.auth_keys(rules, draft) if (found := state.stored(key)) is not None
-    ]
-    event = build.build(env, rules, names.room_id(tx, room), draft, build.Citations(prev, auth))
     around = Surroundings(
         [stored.event for stored in auth],
         _was_rejected(auth),
@@ -114,7 +123,22 @@ def _built(
     finding = judge(rules, event, around)
     if finding.status is not Status.ACCEPTED:
         raise Forbidden(finding.reason)
+    policy = policy_of(tx, room)
+    if policy is not None and not policy.approves(event):
+        raise NeedsSignature(env.policies, key, policy, event)
+    tx.after_commit(env.policies.done, key)
     return Candidate(event, room, rules, prev, auth), before, head
+
+
+def draft_key(draft: build.Draft) -> bytes:
+    """What tells drafts apart."""
+    fields = [draft.type, draft.sender, draft.state_key, draft.redacts, draft.ts]
+    return sha256(encode([*fields, dict(draft.content)])).digest()
+
+
+def _all_of(tx: Tx, names: Iterable[EventId]) -> list[StoredEvent]:
+    found = [events.by_id(tx, name) for name in names]
+    return [one for one in found if one is not None]
 
 
 def begin(
@@ -156,7 +180,9 @@ def receive(
         finding = Finding(Status.SOFT_FAILED, "the policy server does not recommend it")
     stored = commit.store(tx, env, candidate, finding.status, before, head, known=known)
     partial.assume_members(tx, env, stored, candidate.auth)
-    with suppress(NeedsResolution):  # the receiver joins them in a transaction of its own
+    with suppress(
+        NeedsResolution, NeedsSignature
+    ):  # the receiver joins them in a transaction of its own
         join_extremities(tx, env, room)
     return stored
 

@@ -17,6 +17,7 @@ from attrs import frozen
 from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId, RoomId
 from matrixbox.core.room_versions import RoomRules
+from matrixbox.errors import MatrixError
 from matrixbox.observe import log
 from matrixbox.rooms import ingest, resolution
 from matrixbox.rooms.build import MAX_PREV_EVENTS
@@ -293,3 +294,5 @@ class Door:
             await resolution.write(self.store, ingest.join_extremities, self.env, place.room)
         except RoomTooCostly as error:
             await self.park(place.room, error.text)
+        except MatrixError as error:  # the policy server will not have it
+            log.info("ends of a room not joined", room=place.room, why=error.text)

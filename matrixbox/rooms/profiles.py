@@ -11,7 +11,7 @@ from matrixbox.core.identifiers import RoomId, UserId, is_namespaced
 from matrixbox.core.json import Json, decode_stored, encode
 from matrixbox.errors import Forbidden, InvalidParam, KeyTooLarge, NotFound, ProfileTooLarge
 from matrixbox.observe import log
-from matrixbox.rooms import ingest
+from matrixbox.rooms import ingest, resolution
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.membership import MEMBER, profile_content
@@ -77,7 +77,7 @@ async def change(
         await store.write(remove_field, who.user, key)
     if key in SHOWN_IN_ROOMS:
         for room_id in store.read(members.joined_rooms, who.user):
-            await store.write(show_in_room, env, who, room_id)
+            await resolution.write(store, show_in_room, env, who, room_id)
 
 
 def show_in_room(tx: Tx, env: Env, who: Session, room_id: RoomId) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple, Unpack
 
 from matrixbox.errors import Unavailable
+from matrixbox.rooms.policy import NeedsSignature
 from matrixbox.rooms.state import MAX_EVENTS, Branches, NeedsResolution, TooCostly, resolution
 from matrixbox.store import snapshots
 from matrixbox.store.database import Store
@@ -28,19 +29,25 @@ Args = TypeVarTuple("Args")
 class RoomTooCostly(Unavailable):
     """A room needs more for one event than a room may have (T029)."""
 
-    def __init__(self, room: RoomNid) -> None:
+    def __init__(self, room: RoomNid | None) -> None:
         super().__init__("The state of this room costs too much to work out.")
         self.room = room
 
 
 async def write(store: Store, function: Callable[[Tx, Unpack[Args]], T], *args: *Args) -> T:
-    """``Store.write`` for functions that may resolve state.  Raises RoomTooCostly."""
+    """``Store.write`` for functions that may resolve state, or need a policy server's signature.
+
+    Raises RoomTooCostly, and what ``PolicyDesk.obtain`` raises.
+    """
     for _ in range(MAX_ROUNDS):
         try:
             return await store.write(function, *args)
         except NeedsResolution as needed:
             room = needed.room
             await _provide(store, needed)
+        except NeedsSignature as needed:
+            room = None
+            await needed.desk.obtain(needed)
     raise RoomTooCostly(room)
 
 

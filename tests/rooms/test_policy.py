@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 import trio
 from attrs import define, field
 
 from matrixbox.core.signing import SigningKey, sign_redacted
-from matrixbox.errors import RemoteRefused
+from matrixbox.errors import Forbidden, MatrixError, RemoteRefused, Unavailable
 from matrixbox.rooms.letting_in import Lack, Verdict
 from matrixbox.rooms.policy import policy_of
 from matrixbox.store.events import Status
 from tests.rooms.far import CREATOR, Graph
 from tests.rooms.far_remote import Far, far_household
+from tests.rooms.house import House, household
 from tests.rooms.test_receipt_steps import BOB, EVE, begun, room_with, wait_for
 
 KEY = SigningKey("policy_server", b"policy".ljust(32, b"."))
@@ -164,3 +166,92 @@ async def test_a_silent_policy_server_delays_no_other_room(autojump_clock):
         [outcome] = (await far.receive(other, other.make("m.room.message", BOB, {}))).values()
         assert outcome.verdict is Verdict.ACCEPTED
         assert trio.current_time() - began < 0.1
+
+
+# --- our own events
+
+
+async def our_room(house: House, server: PolicyServer | None) -> tuple[Any, Any]:
+    """A room of ours with a policy server in it; the user and the room."""
+    ann = await house.user("ann")
+    room = await house.room(ann, preset="public_chat", version="11")
+    graph = Graph("11")
+    graph.room_id = house.room_id(room)
+    for stored in house.timeline(room):
+        graph.add(stored.event)
+    graph.make("m.room.member", EVE, {"membership": "join"}, EVE)
+    await graph.deliver(house, graph.last())
+    policy = {"via": VIA, "public_keys": {"ed25519": KEY.verify_key_base64}}
+    await house.set_state(ann, room, "m.room.policy", "", policy)
+    house.env.policies.remote = server
+    return ann, room
+
+
+async def test_our_events_are_signed_by_the_policy_server_before_they_are_stored():
+    """[B12.02]: our signature stays, theirs is added."""
+    async with household() as house:
+        server = PolicyServer(Graph("11"))
+        ann, room = await our_room(house, server)
+        said = await house.say(ann, room, "hello")
+        assert set(said.event.json["signatures"]) == {"home.test", VIA}
+        assert house.store.read(policy_of, room).approves(said.event)
+        assert server.asked == ["m.room.message"]
+        assert house.timeline(room)[-1].event.event_id == said.event.event_id
+        await house.set_state(ann, room, "m.room.topic", "", {"topic": "tea"})
+        assert server.asked[1:] == ["m.room.topic"]
+        # The policy itself needs nobody's consent.
+        await house.set_state(ann, room, "m.room.policy", "", {})
+        await house.say(ann, room, "free")
+        assert len(server.asked) == 2
+
+
+async def test_a_refusal_is_given_on_and_nothing_is_stored():
+    """[B12.03]"""
+    async with household() as house:
+        server = PolicyServer(Graph("11"))
+        ann, room = await our_room(house, server)
+        before = house.everything()
+        with pytest.raises(MatrixError) as caught:
+            await house.message(ann, room, "m.room.message", {"spam": True})
+        assert (caught.value.status, caught.value.errcode) == (400, "M_FORBIDDEN")
+        assert caught.value.text == "spam"
+        assert house.everything() == before
+        await house.say(ann, room, "ham")
+
+
+@pytest.mark.parametrize("mode", ["other key", "other event", "silent"])
+async def test_t135_without_a_signature_nothing_is_sent(mode, autojump_clock):
+    """[B12.05]"""
+    async with household() as house:
+        ann, room = await our_room(house, PolicyServer(Graph("11"), mode))
+        before = house.everything()
+        began = trio.current_time()
+        with pytest.raises((Forbidden, Unavailable)):
+            await house.say(ann, room, "hello")
+        assert trio.current_time() - began <= 11
+        assert house.everything() == before
+
+
+async def test_events_that_come_while_the_policy_server_thinks_are_no_obstacle(autojump_clock):
+    """The event cites what was newest when it was made."""
+    async with household() as house:
+        server = PolicyServer(Graph("11"))
+        ann, room = await our_room(house, server)
+        slow = server.policy_signature
+        graph = Graph("11")
+        graph.room_id = house.room_id(room)
+        for stored in house.timeline(room):
+            graph.add(stored.event)
+        between = graph.make("m.room.message", EVE, {"body": "meanwhile"})
+
+        class Slow:
+            async def policy_signature(self, *arguments: Any) -> Any:
+                await graph.deliver(house, between)
+                return await slow(*arguments)
+
+        house.env.policies.remote = Slow()
+        said = await house.say(ann, room, "hello")
+        assert said.status == Status.ACCEPTED
+        assert between.event_id not in said.event.prev_event_ids
+        again = await house.say(ann, room, "and so on")
+        assert {between.event_id, said.event.event_id} >= {*again.event.prev_event_ids}
