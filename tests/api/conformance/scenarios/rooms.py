@@ -317,7 +317,7 @@ def state(house: House) -> None:
     bob.bad(403, "M_FORBIDDEN", "PUT", path, room, "m.room.name", "", body={"name": "Mine"})
     bob.join(room)
     bob.bad(403, "M_FORBIDDEN", "PUT", path, room, "m.room.name", "", body={"name": "Mine"})
-    alice.bad(403, "M_FORBIDDEN", "PUT", path, room, "m.room.create", "", body={})
+    alice.bad(400, "M_INVALID_PARAM", "PUT", path, room, "m.room.create", "", body={})
     alias = "m.room.canonical_alias"
     body = {"alias": alice.alias()}
     alice.bad(400, "M_BAD_ALIAS", "PUT", path, room, alias, "", body=body)
