@@ -18,6 +18,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.time_floor import TimeFloor
 from matrixbox.store.database import Store
 from matrixbox.store.transaction import Tx
+from matrixbox.sync.sliding import SlidingService
 from matrixbox.sync.v3 import SyncService
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Services:
     uia: Uia
     nonces: Nonces
     sync: SyncService
+    sliding: SlidingService
     base_url: str
     time: TimeFloor
     federation: Federation

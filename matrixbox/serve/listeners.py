@@ -23,6 +23,7 @@ from matrixbox.api.services import Services
 from matrixbox.config import Settings
 from matrixbox.federation.parts import Federation
 from matrixbox.serve.base import Base
+from matrixbox.sync.sliding import SlidingService
 from matrixbox.sync.v3 import SyncService
 
 
@@ -61,6 +62,7 @@ def make_application(
         throttle,
         federation.client.offload,
     )
+    sync = SyncService(base.store, base.env)
     services = Services(
         settings=settings,
         store=base.store,
@@ -69,7 +71,8 @@ def make_application(
         throttle=throttle,
         uia=Uia(clock),
         nonces=Nonces(clock),
-        sync=SyncService(base.store, base.env),
+        sync=sync,
+        sliding=SlidingService(base.store, base.env, sync.sends),
         base_url=settings.base_url,
         time=base.time,
         federation=federation,

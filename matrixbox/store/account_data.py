@@ -69,6 +69,14 @@ def of_room(tx: Tx, user: UserNid, room: RoomNid, until: int) -> list[Entry]:
     return [Entry(RoomNid(number), kind, bytes(json), pos) for number, kind, json, pos in rows]
 
 
+def of_type(tx: Tx, user: UserNid, kind: str) -> list[Entry]:
+    """A user's entries of one type, for all rooms and global."""
+    rows = tx.run(
+        "SELECT room_nid, json, pos FROM account_data WHERE user_nid = ? AND type = ?", user, kind
+    )
+    return [Entry(RoomNid(room), kind, bytes(json), pos) for room, json, pos in rows]
+
+
 def count(tx: Tx, user: UserNid) -> int:
     """How many entries a user has made; push rules are kept here too, and are not counted."""
     row = tx.one(

@@ -7,7 +7,7 @@ from enum import IntEnum
 from attrs import frozen
 
 from matrixbox.core.identifiers import DeviceId, UserId
-from matrixbox.store import dehydrated, device_lists, keys, names, to_device
+from matrixbox.store import dehydrated, device_lists, keys, names, sliding, to_device
 from matrixbox.store.caches import Session
 from matrixbox.store.nids import DeviceNid, EventNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -194,6 +194,7 @@ def remove_device(tx: Tx, nid: DeviceNid) -> None:
     remove_tokens(tx, nid)
     to_device.remove_of_device(tx, nid)
     dehydrated.remove(tx, nid)
+    sliding.remove_of_device(tx, nid)
     if keys.remove_of_device(tx, nid):
         device_lists.device_changed(tx, *_owner(tx, nid))
     tx.run("DELETE FROM client_transaction WHERE device_nid = ?", nid)

@@ -73,6 +73,19 @@ def since(tx: Tx, room: RoomNid, after: int, until: int) -> list[Receipt]:
     return [_receipt(row) for row in rows]
 
 
+def newest(tx: Tx, room: RoomNid, me: UserNid, until: int, limit: int) -> list[Receipt]:
+    """The last receipts of a room that were set up to a position, a user's own among them."""
+    rows = tx.run(
+        "SELECT user_nid, kind, thread, event_id, event_pos, event_sub, ts, pos FROM receipt"
+        " WHERE room_nid = ? AND pos <= ? ORDER BY user_nid != ?, pos DESC LIMIT ?",
+        room,
+        until,
+        me,
+        limit,
+    )
+    return [_receipt(row) for row in rows]
+
+
 def public_of_locals(tx: Tx, room: RoomNid, after: int, until: int) -> list[Receipt]:
     """What users of ours in a room tell everybody to have read, at positions in (after, until]."""
     rows = tx.run(

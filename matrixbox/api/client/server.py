@@ -19,6 +19,7 @@ UNSTABLE: dict[str, Json] = {
     "org.matrix.e2e_cross_signing": True,
     "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc4222": True,  # state_after
+    "org.matrix.simplified_msc3575": True,  # sliding sync
 }
 
 

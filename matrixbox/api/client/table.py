@@ -25,8 +25,10 @@ from matrixbox.api.client import (
     server,
     session,
     shared_secret,
+    sliding_sync,
     spaces,
     sync,
+    thread_subscriptions,
     to_device,
     typing,
 )
@@ -57,8 +59,10 @@ MODULES = (
     server,
     session,
     shared_secret,
+    sliding_sync,
     spaces,
     sync,
+    thread_subscriptions,
     to_device,
     typing,
 )
