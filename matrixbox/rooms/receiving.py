@@ -58,7 +58,8 @@ PAUSES_S = (
 LONG_PAUSE_S = 3_600  # ... and this one when it has waited for a day
 LONG_AFTER = 300  # attempts: about a day
 SOON_S = 20  # after a sign of life of the server that sent it
-KEPT_MS = 7 * 86_400_000  # then it is given up; it may be sent again
+MAX_ATTEMPTS = 450  # about a week; then it is given up, and may be sent again
+HASTENED = 20  # attempts after which a sign of life of its sender changes nothing any more
 IDLE_S = 60.0  # the longest sleep
 
 _WAITING = Outcome(Verdict.WAITING)
@@ -139,9 +140,9 @@ class Receiver:
 
     async def alive(self, origin: ServerName) -> None:
         """A server shows signs of life: what it sent and still waits is tried soon."""
-        now_ms = self.env.clock.now_ms()
-        if self.store.read(inbound.has_later, origin, now_ms + SOON_S * 1000):
-            await self.store.write(inbound.hasten, origin, now_ms + SOON_S * 1000)
+        soon_ms = self.env.clock.now_ms() + SOON_S * 1000
+        if self.store.read(inbound.has_later, origin, soon_ms, HASTENED):
+            await self.store.write(inbound.hasten, origin, soon_ms, HASTENED)
             self._ring()
 
     # --- the way in
@@ -216,8 +217,9 @@ class Receiver:
             while True:
                 self._news = trio.Event()
                 now_ms = self.env.clock.now_ms()
-                if self.store.read(inbound.has_older, now_ms - KEPT_MS):
-                    await self.store.write(inbound.drop_older, now_ms - KEPT_MS)
+                latest_ms = now_ms + LONG_PAUSE_S * 1000
+                if self.store.read(inbound.next_due, latest_ms) is not None:
+                    await self.store.write(inbound.hasten_all, latest_ms)
                 for room in self._rooms_due():
                     if room not in self._busy:
                         self._busy.add(room)
@@ -418,6 +420,10 @@ def _discard(tx: Tx, found: Sequence[Waiting]) -> None:
 def _postpone(tx: Tx, found: Sequence[Waiting], now_ms: int) -> None:
     """Try again later what still waits."""
     for waiting in found:
+        if waiting.attempts >= MAX_ATTEMPTS:
+            log.info("waiting event given up", event=waiting.event_id, origin=waiting.origin)
+            inbound.discard(tx, waiting)
+            continue
         pause = PAUSES_S[min(waiting.attempts, len(PAUSES_S) - 1)]
         if waiting.attempts > LONG_AFTER:
             pause = LONG_PAUSE_S

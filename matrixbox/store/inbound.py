@@ -192,31 +192,31 @@ def postpone(tx: Tx, waiting: Waiting, due_ms: int) -> None:
     )
 
 
-def has_later(tx: Tx, origin: ServerName, than_ms: int) -> bool:
-    """Whether something that a server sent is to be tried only after a time."""
+def has_later(tx: Tx, origin: ServerName, than_ms: int, attempts: int) -> bool:
+    """Whether something that a server sent, tried so often at most, is due only after a time."""
     row = tx.one(
-        "SELECT 1 FROM inbound_pdu WHERE origin = ? AND due_ms > ? LIMIT 1", origin, than_ms
+        "SELECT 1 FROM inbound_pdu WHERE origin = ? AND due_ms > ? AND attempts <= ? LIMIT 1",
+        origin,
+        than_ms,
+        attempts,
     )
     return row is not None
 
 
-def hasten(tx: Tx, origin: ServerName, due_ms: int) -> None:
-    """Try what a server sent and still waits no later than at a time."""
+def hasten(tx: Tx, origin: ServerName, due_ms: int, attempts: int) -> None:
+    """Try no later than at a time what a server sent, and was tried so often at most."""
     tx.run(
-        "UPDATE inbound_pdu SET due_ms = ? WHERE origin = ? AND due_ms > ?", due_ms, origin, due_ms
+        "UPDATE inbound_pdu SET due_ms = ? WHERE origin = ? AND due_ms > ? AND attempts <= ?",
+        due_ms,
+        origin,
+        due_ms,
+        attempts,
     )
 
 
-def has_older(tx: Tx, than_ms: int) -> bool:
-    """Whether something waits since before a time."""
-    row = tx.one("SELECT 1 FROM inbound_pdu WHERE received_ms < ? LIMIT 1", than_ms)
-    return row is not None
-
-
-def drop_older(tx: Tx, than_ms: int) -> int:
-    """Give up what waited since before a time; how many."""
-    tx.run("DELETE FROM inbound_pdu WHERE received_ms < ?", than_ms)
-    return tx.rows_changed
+def hasten_all(tx: Tx, due_ms: int) -> None:
+    """Let nothing be due later than at a time: the clock has gone back (T153)."""
+    tx.run("UPDATE inbound_pdu SET due_ms = ? WHERE due_ms > ?", due_ms, due_ms)
 
 
 # --- rooms that cost too much

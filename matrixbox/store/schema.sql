@@ -364,8 +364,6 @@ CREATE INDEX inbound_pdu_due ON inbound_pdu (due_ms);
 
 CREATE INDEX inbound_pdu_origin ON inbound_pdu (origin, due_ms);
 
-CREATE INDEX inbound_pdu_received ON inbound_pdu (received_ms);
-
 CREATE TABLE parked_room (                    -- its events cost more than one room may
     room_nid INTEGER PRIMARY KEY,
     since_ms INTEGER NOT NULL,

@@ -300,6 +300,34 @@ async def test_a_sign_of_life_brings_what_waits_forward(autojump_clock):
         await wait_for(far, gap, event, within_s=30)
 
 
+async def test_t153_nothing_waits_for_years_when_the_clock_goes_back(autojump_clock):
+    graph = room_with()
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        gap = graph.make("m.room.message", BOB, {"n": 1})
+        event = graph.make("m.room.message", BOB, {"n": 2})
+        far.remote.down |= {"far.test", "one.test", "two.test"}
+        await far.receive(graph, event)
+        await trio.sleep(100)
+        far.house.env.clock.step(-365 * 86_400_000)
+        far.remote.down.clear()
+        await wait_for(far, gap, event, within_s=2 * 3_600)
+
+
+async def test_what_nobody_ever_has_is_given_up_in_the_end(autojump_clock):
+    graph = room_with()
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        graph.make("m.room.message", BOB, {"n": 1})
+        event = graph.make("m.room.message", BOB, {"n": 2})
+        far.remote.down |= {"far.test", "one.test", "two.test"}
+        await far.receive(graph, event)
+        await trio.sleep(6 * 86_400)
+        assert far.house.store.read(inbound.rooms_due, 2**60)
+        await trio.sleep(6 * 86_400)
+        assert far.house.store.read(inbound.rooms_due, 2**60) == []
+
+
 async def test_what_waits_for_a_room_that_all_of_us_leave_is_let_go(autojump_clock):
     """T017"""
     graph = room_with()
