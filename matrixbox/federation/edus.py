@@ -19,6 +19,7 @@ from matrixbox.core.identifiers import (
     RoomId,
     ServerName,
     UserId,
+    is_user_id,
     parse_user_id,
     server_of,
 )
@@ -30,7 +31,6 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.receipts import FarReceipt
 from matrixbox.store import members, names
 from matrixbox.store.database import Store
-from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
@@ -137,17 +137,16 @@ class EduReceiver:
 def _typist(tx: Tx, origin: ServerName, content: Edu) -> tuple[RoomNid, UserId] | None:
     """Where and who types; None where it may not be believed ([B7.01])."""
     room_id, user_id = content.get("room_id"), content.get("user_id")
-    if not isinstance(room_id, str) or not isinstance(user_id, str):
+    if not isinstance(room_id, str) or not is_user_id(user_id):
         return None
-    room, user = names.room_nid(tx, RoomId(room_id)), names.user_nid(tx, UserId(user_id))
-    if room is None or user is None or server_of(UserId(user_id)) != origin:
+    room = names.room_nid(tx, RoomId(room_id))
+    if room is None or server_of(user_id) != origin:
         return None
-    present = members.get(tx, room, user)
-    if present is None or present.membership is not Membership.JOIN:
+    if not servers.may_have_joined(tx, room, user_id):
         return None
     if not members.local_joined(tx, room) or not servers.is_allowed(tx, room, origin):
         return None
-    return room, UserId(user_id)
+    return room, user_id
 
 
 def _receive(tx: Tx, env: Env, origin: ServerName, found: Sequence[FarReceipt]) -> list[FarReceipt]:

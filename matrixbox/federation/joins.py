@@ -18,6 +18,7 @@ from matrixbox.core.identifiers import RoomId, ServerName, UserId
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules, rules_of_create
 from matrixbox.errors import (
+    BadGateway,
     Forbidden,
     RemoteInvalid,
     RemoteRefused,
@@ -47,7 +48,7 @@ from matrixbox.rooms.arrival import Arrived, Partial
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.receiving import Receiver
 from matrixbox.rooms.remote import Signed, Verifier
-from matrixbox.store import events, members
+from matrixbox.store import events, members, names
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import room_key
 from matrixbox.store.database import Store
@@ -210,7 +211,12 @@ class Joins:
             built = await self.template(server, change)
             await self._send(server, built, wanted.room_id)
 
-        await failing.in_turn(wanted.room_id, self.candidates(wanted), attempt)
+        try:
+            await failing.in_turn(wanted.room_id, self.candidates(wanted), attempt)
+        except BadGateway as error:
+            if self.store.read(_is_banned, wanted.room_id, wanted.who):
+                raise Forbidden("You are banned from that room.") from error
+            raise
 
     async def template(self, server: ServerName, change: Change, within_s: float = MAKE_S) -> Built:
         """Our event, made with a template of the server's.  Raises RemoteError."""
@@ -317,6 +323,13 @@ class Joins:
 
     async def _write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         return await resolution.write(self.store, function, self.env, *args)
+
+
+def _is_banned(tx: Tx, room_id: RoomId, who: Session) -> bool:
+    """Whether the last that is known here of a user in a room is a ban."""
+    room = names.room_nid(tx, room_id)
+    present = None if room is None else members.get(tx, room, who.user)
+    return present is not None and present.membership is Membership.BAN
 
 
 def _is_joined(tx: Tx, room: RoomNid, who: Session) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matrixbox.core.acl import ServerAcl
-from matrixbox.core.identifiers import ServerName
+from matrixbox.core.identifiers import ServerName, UserId, server_of
 from matrixbox.rooms.state import CurrentState
-from matrixbox.store import members
+from matrixbox.store import joins, members, names
+from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
@@ -45,3 +46,12 @@ def is_in_room(tx: Tx, room: RoomNid, server: ServerName) -> bool:
 def others(tx: Tx, room: RoomNid, own: ServerName) -> Sequence[ServerName]:
     """The other servers in the room now, the longest standing first."""
     return [server for server in members.servers(tx, room) if server != own]
+
+
+def may_have_joined(tx: Tx, room: RoomNid, user_id: UserId) -> bool:
+    """Whether a user of another server is in a room, or may be while not all members are known."""
+    user = names.user_nid(tx, user_id)
+    present = None if user is None else members.get(tx, room, user)
+    if present is not None:
+        return present.membership is Membership.JOIN
+    return joins.partial(tx, room) is not None and is_in_room(tx, room, server_of(user_id))

@@ -17,9 +17,10 @@ import trio
 from attrs import define, field
 
 from matrixbox.core.events import Event, parse_event
+from matrixbox.core.identifiers import ServerName
 from matrixbox.store import joins, names
 from tests.federation.hand_made import HandMadeRoom
-from tests.federation.towns import Country, Failed, Town, country, eventually
+from tests.federation.towns import Country, Failed, FakeServer, Town, country, eventually
 from tests.sim.node import Account
 
 LAZY = json.dumps({"room": {"state": {"lazy_load_members": True}}})
@@ -133,6 +134,13 @@ class Scene:
     ann: Account
     room: LargeRoom
 
+    @property
+    def third(self) -> FakeServer:
+        """Another server in the room."""
+        found = self.land.network.hosts[ServerName("third.test")]
+        assert isinstance(found, FakeServer)
+        return found
+
     def user(self, name: str) -> str:
         return f"@{name}:{self.room.server.name}"
 
@@ -188,6 +196,7 @@ async def scene(folder: Path, version: str = "12", *people: str) -> AsyncIterato
         for name in people or ("derek", "elsie"):
             room.add("m.room.member", {"membership": "join"}, f"@{name}:evil.test")
         room.open()
+        land.fake("third.test")
         await home.join(ann, room.room_id, "evil.test")
         yield Scene(land, home, ann, room)
 
@@ -262,9 +271,9 @@ async def test_who_asks_for_the_members_waits(tmp_path: Path) -> None:
 
 
 async def test_other_servers_get_no_half_answers(tmp_path: Path) -> None:
-    """404 for those who want in, or want the state, until it is known."""
+    """404 for those who want in until the state is known; who asks for the state waits."""
     async with scene(tmp_path) as it:
-        other = it.land.fake("third.test")
+        other = it.third
         room = quote(it.room.room_id)
         user = quote("@x:third.test", safe="")
         for what in ("join", "knock"):
@@ -273,10 +282,18 @@ async def test_other_servers_get_no_half_answers(tmp_path: Path) -> None:
             assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
         assert it.room.joined is not None
         event_id = quote(it.room.joined.event_id, safe="")
-        for what in ("state", "state_ids"):
-            path = f"/_matrix/federation/v1/{what}/{room}?event_id={event_id}"
-            assert (await it.room.server.call(it.home, "GET", path))[0] == 404
-        await it.whole()
+        path = f"/_matrix/federation/v1/state_ids/{room}?event_id={event_id}"
+        found: list[Any] = []
+
+        async def ask() -> None:
+            found.append(await it.room.server.call(it.home, "GET", path))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(0.2)
+            assert found == []
+            await it.whole()
+        assert found[0][0] == 200
         path = f"/_matrix/federation/v1/make_join/{room}/{user}?ver=12"
         assert (await other.call(it.home, "GET", path))[0] == 200
 
@@ -293,7 +310,7 @@ async def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 async def test_another_server_is_asked_when_the_first_fails(tmp_path: Path) -> None:
     async with scene(tmp_path) as it:
-        third = it.land.fake("third.test")
+        third = it.third
         third.answers |= {"state_ids": it.room.ids(), "state": it.room.pdus()}
         it.room.server.answers["state_ids"] = (500, {})
         await it.whole()
@@ -303,7 +320,7 @@ async def test_another_server_is_asked_when_the_first_fails(tmp_path: Path) -> N
 async def test_t036_lies_about_the_members_only_cost_time(tmp_path: Path) -> None:
     """A state in which our user is banned does not fit our join; another server is asked."""
     async with scene(tmp_path) as it:
-        room, third = it.room, it.land.fake("third.test")
+        room, third = it.room, it.third
         ban = room.make("m.room.member", {"membership": "ban"}, it.ann.user_id, room.creator)
         room.lies.append(ban)
         third.answers |= {"state_ids": room.ids(), "state": room.pdus()}

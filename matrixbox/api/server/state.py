@@ -27,11 +27,13 @@ from matrixbox.store.transaction import Tx
 routes = RouteTable()
 
 PIECE = 100  # events read at once
+MEMBERS_S = 15.0  # that another server waits for a state whose members are on their way
 
 
 @routes.get(f"{V1}/state_ids/{{room_id}}", auth=Auth.FEDERATION)
 async def state_ids(call: Call) -> Response:
     """The state before an event, by ids."""
+    await _all_known(call)
     found = await call.services.store.read_long(
         _state_ids, call.origin, common.room_id(call), common.query_event_id(call)
     )
@@ -48,6 +50,13 @@ def _state_ids(tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId) -
     )
 
 
+async def _all_known(call: Call) -> None:
+    """Wait a little for the members of a room that was joined without them ([B8.05])."""
+    services = call.services
+    room = services.store.read(common.shared_room, common.room_id(call), call.origin)
+    await services.federation.joins.completions.wait(room, MEMBERS_S)
+
+
 def _whole(tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId) -> Whole:
     room = common.shared_room(tx, room_id, origin)
     if joins.partial(tx, room) is not None:
@@ -61,6 +70,7 @@ def _whole(tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId) -> Wh
 @routes.get(f"{V1}/state/{{room_id}}", auth=Auth.FEDERATION)
 async def state(call: Call) -> Response:
     """The state before an event."""
+    await _all_known(call)
     store = call.services.store
     whole = await store.read_long(
         _whole, call.origin, common.room_id(call), common.query_event_id(call)
