@@ -25,7 +25,7 @@ class Look:
     state: dict[Key, str]
     events: dict[str, dict[str, Any]]  # by id, as on the wire; those without a state too
     memberships: dict[str, str]
-    shown: frozenset[str]  # neither rejected nor soft-failed nor without a state
+    soft_failed: frozenset[str]
 
     def is_joined(self, user_id: str) -> bool:
         """Whether the user is in the room."""
@@ -64,14 +64,14 @@ def look(node: Node, room_id: str) -> Look:
             if key[0] == "m.room.member":
                 memberships[key[1]] = str(event.content.get("membership"))
         found: dict[str, dict[str, Any]] = {}
-        shown: set[str] = set()
+        soft_failed: set[str] = set()
         for (nid,) in tx.run("SELECT nid FROM event WHERE room_nid = ? ORDER BY nid", room):
             stored = events.by_nid(tx, nid)
             found[stored.event.event_id] = dict(stored.event.json)
-            if not stored.status & (Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER):
-                shown.add(stored.event.event_id)
+            if stored.status & Status.SOFT_FAILED:
+                soft_failed.add(stored.event.event_id)
         ends = frozenset(events.by_nid(tx, nid).event.event_id for nid in head.extremities)
-        return Look(ends, state, found, memberships, frozenset(shown))
+        return Look(ends, state, found, memberships, frozenset(soft_failed))
 
     return node.store.read(read)
 
