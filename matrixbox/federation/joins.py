@@ -274,6 +274,12 @@ class Joins:
             # We are in the room, and only its way in was closed to us: the graph goes on.
             await self._come_back(server, here, join)
             return
+        left = self.store.read(_left_behind, join)
+        if left is not None:
+            # Nobody has said anything since we left, and what was missing then is missing still.
+            await self._write(handshake.take_up, left, join)
+            self.completions.begin(left)
+            return
         try:
             room = await self._write(arrival.begin, room_id, rules)
             await self.arrivals.admit(room, rules, spool, index, join.auth_event_ids)
@@ -323,6 +329,16 @@ class Joins:
 
     async def _write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         return await resolution.write(self.store, function, self.env, *args)
+
+
+def _left_behind(tx: Tx, join: Event) -> RoomNid | None:
+    """The room of a join, if it was left partial and the join follows upon what is known of it."""
+    room = names.room_nid(tx, join.room_id)
+    if room is None or not partial.is_partial(tx, room):
+        return None
+    parents = [events.by_id(tx, event_id) for event_id in join.prev_event_ids]
+    placed = all(one is not None and one.snapshot is not None for one in parents)
+    return room if placed else None
 
 
 def _is_banned(tx: Tx, room_id: RoomId, who: Session) -> bool:

@@ -217,7 +217,11 @@ def take_back(tx: Tx, env: Env, event: Event) -> StoredEvent:
 
     Raises as :func:`accept` does.
     """
-    room = required_room(tx, env, event.room_id)
+    return take_up(tx, env, required_room(tx, env, event.room_id), event)
+
+
+def take_up(tx: Tx, env: Env, room: RoomNid, event: Event) -> StoredEvent:
+    """The same for a room that we were in, and whose end we know.  Raises as :func:`accept`."""
     prev, auth = _cited(tx, event.prev_event_ids), _cited(tx, event.auth_event_ids)
     candidate = Candidate(event, room, rooms.rules(tx, room), prev, auth)
     stored = ingest.receive(tx, env, candidate)

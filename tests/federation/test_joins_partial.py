@@ -373,11 +373,33 @@ async def test_a_second_user_is_let_in_by_the_others_meanwhile(tmp_path: Path) -
         assert it.room.room_id in got
 
 
-async def test_a_room_is_left_and_joined_again_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_known", [True, False], ids=["nobody spoke", "somebody spoke"])
+async def test_a_room_is_left_and_joined_again_meanwhile(tmp_path: Path, is_known: bool) -> None:
+    """Where nobody has spoken since, the room goes on; else it is joined like any other."""
     async with scene(tmp_path) as it:
-        await it.home.upon(it.ann, it.room.room_id, "leave")
-        it.room.state.pop(("m.room.member", it.ann.user_id))
-        await it.home.join(it.ann, it.room.room_id, "evil.test")
+        room = it.room
+        await it.home.upon(it.ann, room.room_id, "leave")
+        sent = await eventually(_leave_sent(room))
+        left = parse_event(room.rules, sent)
+        room.events.append(left)
+        room.state["m.room.member", it.ann.user_id] = left
+        if not is_known:
+            room.say(room.creator, "meanwhile")
+        await it.home.join(it.ann, room.room_id, "evil.test")
         assert it.is_partial()
         await it.whole()
         assert (await it.members())[it.user("elsie")] == "join"
+        assert (await it.members())[it.ann.user_id] == "join"
+        asked = len(room.server.asked("state_ids"))
+        assert asked == (1 if is_known else 2)
+
+
+def _leave_sent(room: LargeRoom) -> Any:
+    async def look() -> Any:
+        for request in room.server.asked("send"):
+            for pdu in json.loads(request.body)["pdus"]:
+                if pdu["content"].get("membership") == "leave":
+                    return pdu
+        return None
+
+    return look
