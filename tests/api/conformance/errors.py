@@ -14,6 +14,8 @@ from tests.api.conformance.wire import Answer
 STATUSES: Mapping[str, frozenset[int]] = {
     code: frozenset(statuses)
     for code, statuses in {
+        "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION": (409,),
+        "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD": (400,),
         "M_BAD_ALIAS": (400,),
         "M_BAD_JSON": (400, 405),  # 405: account data that the server manages
         "M_BAD_STATE": (403,),
@@ -42,6 +44,7 @@ STATUSES: Mapping[str, frozenset[int]] = {
         "M_UNABLE_TO_AUTHORISE_JOIN": (400,),
         "M_UNABLE_TO_GRANT_JOIN": (400,),
         "M_UNKNOWN": (400, 401, 409, 415, 502, 504),
+        "M_UNKNOWN_POS": (400,),
         "M_UNKNOWN_TOKEN": (401,),
         "M_UNRECOGNIZED": (404, 405),
         "M_UNSUPPORTED_ROOM_VERSION": (400,),

@@ -17,6 +17,7 @@ ROOM = f"{CLIENT}/v3/rooms/{{room_id}}"
 USER = f"{CLIENT}/v3/user/{{user_id}}"
 RULE = f"{CLIENT}/v3/pushrules/global/{{kind}}/{{rule_id}}"
 RELATIONS = f"{CLIENT}/v1/rooms/{{room_id}}/relations/{{event_id}}"
+THREAD = f"{CLIENT}/unstable/io.element.msc4306/rooms/{{room_id}}/thread/{{event_id}}/subscription"
 PAGE = {"dir": "b", "from": "t5_0", "to": "t1_0", "limit": "5"}
 FILTER = {
     "event_fields": ["type", "content.body"],
@@ -31,6 +32,56 @@ FILTER = {
 }
 EVENT_FILTER = {"types": ["m.room.message"], "not_senders": ["@a:b.test"], "contains_url": False}
 LEVELS = {"users": {"@a:b.test": 100}, "events": {"m.room.name": 50}, "ban": 50, "invite": 0}
+SLIDING = {
+    "conn_id": "main",
+    "txn_id": "t",
+    "lists": {
+        "all": {
+            "ranges": [[0, 19]],
+            "timeline_limit": 5,
+            "required_state": [["m.room.name", ""], ["m.room.member", "$LAZY"], ["*", "*"]],
+            "filters": {
+                "is_dm": False,
+                "spaces": ["!a:b.test"],
+                "is_encrypted": False,
+                "is_invite": False,
+                "room_types": [None, "m.space"],
+                "not_room_types": ["x"],
+                "tags": ["m.favourite"],
+                "not_tags": ["m.lowpriority"],
+            },
+        }
+    },
+    "room_subscriptions": {
+        "%room_id": {"timeline_limit": 20, "required_state": [["m.room.member", "$ME"]]}
+    },
+    "extensions": {
+        "to_device": {"enabled": True, "since": "5", "limit": 10},
+        "e2ee": {"enabled": True},
+        "account_data": {"enabled": True, "lists": ["all"], "rooms": ["*"]},
+        "receipts": {"enabled": True},
+        "typing": {"enabled": True},
+        "io.element.msc4308.thread_subscriptions": {"enabled": True, "limit": 5},
+    },
+}
+SLIDING_V4 = {
+    "conn_id": "main",
+    "timeout": 0,
+    "set_presence": "offline",
+    "lists": {
+        "all": {
+            "range": [0, 19],
+            "timeline_limit": 5,
+            "required_state": {
+                "include": [{"type": "m.room.name", "state_key": ""}, {}],
+                "exclude": [{"type": "m.room.create"}],
+                "lazy_members": True,
+            },
+            "filters": {"is_invited": False},
+        }
+    },
+    "extensions": {"typing": {"enabled": True, "lists": ["all"], "rooms": []}},
+}
 RELATED = {
     "msgtype": "m.text",
     "body": "x",
@@ -93,6 +144,9 @@ BODIES: Mapping[str, list[Any]] = {
     f"POST {ROOM}/kick": [{"user_id": "%other", "reason": "r"}],
     f"POST {ROOM}/ban": [{"user_id": "%other", "reason": "r"}],
     f"POST {ROOM}/unban": [{"user_id": "%other", "reason": "r"}],
+    f"POST {CLIENT}/unstable/org.matrix.simplified_msc3575/sync": [SLIDING],
+    f"POST {CLIENT}/v4/sync": [SLIDING_V4],
+    f"PUT {THREAD}": [{"automatic": "%event_id"}],
     f"PUT {CLIENT}/v3/profile/{{user_id}}/{{key}}": [{"displayname": "A"}],
     f"PUT {RULE}": [
         {
@@ -160,6 +214,16 @@ QUERIES: Mapping[str, dict[str, Any]] = {
     f"GET {ROOM}/members": {"at": "s5_0", "membership": "join", "not_membership": "leave"},
     f"POST {CLIENT}/v3/join/{{room_id_or_alias}}": {"via": "home.test", "server_name": "b.test"},
     f"POST {CLIENT}/v3/knock/{{room_id_or_alias}}": {"via": "home.test"},
+    f"POST {CLIENT}/unstable/org.matrix.simplified_msc3575/sync": {
+        "timeout": "0",
+        "set_presence": "offline",
+    },
+    f"GET {CLIENT}/unstable/io.element.msc4308/thread_subscriptions": {
+        "dir": "b",
+        "from": "5",
+        "to": "1",
+        "limit": "5",
+    },
     f"GET {CLIENT}/v3/sync": {
         "since": "s5_0",
         "timeout": "0",
@@ -208,7 +272,7 @@ class Setting:
         if isinstance(value, list):
             return [self.filled(item) for item in value]
         if isinstance(value, dict):
-            return {key: self.filled(member) for key, member in value.items()}
+            return {self.filled(key): self.filled(member) for key, member in value.items()}
         if value == "%other":
             return self.other.user_id
         if isinstance(value, str) and value.startswith("%"):

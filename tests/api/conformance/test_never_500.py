@@ -26,7 +26,10 @@ REQUESTS = int(os.environ.get("MATRIXBOX_NEVER_500", "60"))
 SEED = os.environ.get("MATRIXBOX_SEED", "1")
 TARGETS = {target.name: target for target in targets()}
 # What the requests begin with is right, but not on this server, or not twice.
+FOLLOWING = "/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/{event_id}"
 REFUSED = {
+    f"GET {FOLLOWING}/subscription": 404,
+    f"PUT {FOLLOWING}/subscription": 400,
     "GET /_matrix/client/v1/register/m.login.registration_token/validity": 403,
     "GET /_synapse/admin/v1/register": 200,
     "POST /_synapse/admin/v1/register": 403,

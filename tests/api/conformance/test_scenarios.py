@@ -23,7 +23,8 @@ load()
 TARGETS = {target.name: target for target in targets()}
 # Endpoints of ours that the specification describes in words only, or not at all.
 NOT_IN_THE_FILES = re.compile(
-    r"\w+ (/_synapse/.*|/_matrix/client/unstable/.*|/_matrix/client/v3/auth/[^/]+/fallback/web)"
+    r"\w+ (/_synapse/.*|/_matrix/client/unstable/.*|/_matrix/client/v4/sync"
+    r"|/_matrix/client/v3/auth/[^/]+/fallback/web)"
 )
 
 # Documented refusals that nothing provokes, and why. A server may always answer 429; this one
