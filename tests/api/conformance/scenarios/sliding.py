@@ -1,6 +1,7 @@
 """Sliding sync in both forms, and following threads.
 
-MSC4186, MSC4306, MSC4308.  The files say nothing of them, so the shape of each answer is checked here.
+MSC4186, MSC4306, MSC4308.  The files say nothing of them, so the shape of each answer is checked
+here.
 """
 
 from __future__ import annotations

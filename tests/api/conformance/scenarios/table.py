@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from importlib import import_module
 
-MODULES = ("accounts", "rooms", "membership", "events", "user_data", "syncing", "encryption", "sliding")
+MODULES = (
+    "accounts",
+    "rooms",
+    "membership",
+    "events",
+    "user_data",
+    "syncing",
+    "encryption",
+    "sliding",
+)
 
 
 def load() -> None:
