@@ -157,20 +157,31 @@ def sessions(
     tx: Tx, user: UserNid, version: int, room_id: str | None, session_id: str | None
 ) -> list[Session]:
     """The sessions of a backup: all, those of a room, or one."""
-    rows = tx.run(
-        "SELECT room_id, session_id, is_verified, first_index, forwarded, json FROM backup_key"
-        " WHERE user_nid = ?1 AND version = ?2 AND room_id = ?3 AND session_id = ?4"
-        if session_id is not None
-        else "SELECT room_id, session_id, is_verified, first_index, forwarded, json"
-        " FROM backup_key WHERE user_nid = ?1 AND version = ?2 AND room_id = ?3 AND ?4 IS NULL"
-        if room_id is not None
-        else "SELECT room_id, session_id, is_verified, first_index, forwarded, json"
-        " FROM backup_key WHERE user_nid = ?1 AND version = ?2 AND ?3 IS NULL AND ?4 IS NULL",
-        user,
-        version,
-        room_id,
-        session_id,
-    )
+    if room_id is None:
+        rows = tx.run(
+            "SELECT room_id, session_id, is_verified, first_index, forwarded, json"
+            " FROM backup_key WHERE user_nid = ? AND version = ?",
+            user,
+            version,
+        )
+    elif session_id is None:
+        rows = tx.run(
+            "SELECT room_id, session_id, is_verified, first_index, forwarded, json"
+            " FROM backup_key WHERE user_nid = ? AND version = ? AND room_id = ?",
+            user,
+            version,
+            room_id,
+        )
+    else:
+        rows = tx.run(
+            "SELECT room_id, session_id, is_verified, first_index, forwarded, json"
+            " FROM backup_key WHERE user_nid = ? AND version = ? AND room_id = ?"
+            " AND session_id = ?",
+            user,
+            version,
+            room_id,
+            session_id,
+        )
     return [
         Session(room, session, Quality(bool(verified), first, forwarded), bytes(json))
         for room, session, verified, first, forwarded, json in rows
