@@ -289,9 +289,9 @@ def test_t044_further_signatures_cause_no_request(siege: Siege) -> None:
     alice, graph = siege.joined("12")
     said = message(graph, siege.foe.user("mallory"))
     pdu = copy.deepcopy(dict(said.json))
-    pdu["signatures"] |= {f"127.0.0.4:{1000 + n}": {"ed25519:a": "A" * 86} for n in range(300)}
+    pdu["signatures"] |= {f"127.0.0.4:{1000 + n}": {"ed25519:a": "A" * 86} for n in range(250)}
     pdu["signatures"][siege.foe.name] = {
-        **{f"ed25519:k{n}": "A" * 86 for n in range(300)},
+        **{f"ed25519:k{n}": "A" * 86 for n in range(250)},
         **pdu["signatures"][siege.foe.name],
     }
     siege.foe.asked.clear()
