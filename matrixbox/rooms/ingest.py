@@ -156,13 +156,21 @@ def begin(
     return room
 
 
+class OnlyTold(Exception):
+    """The state before an event does not allow it, but that state is another server's word.
+
+    It is no reason to count the event as rejected, which would reject for ever all that cite it:
+    a lie could take a room's own power levels from us so (T020, T027).
+    """
+
+
 def receive(
     tx: Tx, env: Env, candidate: Candidate, *, refused_by_policy: bool = False
 ) -> StoredEvent:
     """Let in an event whose format, signatures and hash were checked (steps 1 to 3).
 
     All that it cites is stored here.  The verdict is in the result's status; an event that is
-    known already is given back as it stands, but an outlier gets its place now.
+    known already is given back as it stands, but an outlier gets its place now.  Raises OnlyTold.
     """
     known = events.by_id(tx, candidate.event.event_id)
     if known is not None:
@@ -176,6 +184,8 @@ def receive(
     head = rooms.head(tx, room) or Head((), snapshots.EMPTY)
     before = commit.state_before(tx, candidate)
     finding = _misplaced(tx, candidate) or _judged(tx, candidate, before, head)
+    if finding.status is Status.REJECTED and candidate.told is not None:
+        raise OnlyTold(finding.reason)
     if refused_by_policy and finding.status is Status.ACCEPTED:
         finding = Finding(Status.SOFT_FAILED, "the policy server does not recommend it")
     stored = commit.store(tx, env, candidate, finding.status, before, head, known=known)

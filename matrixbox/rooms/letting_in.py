@@ -185,7 +185,12 @@ def _entered(
     may_ask = policy is not None and policy.server != env.server_name and not arrival.policy_asked
     if refused and may_ask:
         return Outcome(Verdict.WAITING, lack=Lack.POLICY)
-    stored = ingest.receive(tx, env, candidate, refused_by_policy=refused)
+    try:
+        stored = ingest.receive(tx, env, candidate, refused_by_policy=refused)
+    except ingest.OnlyTold as error:
+        if known is not None:
+            return outcome_of(known)  # it stays without a place
+        return Outcome(Verdict.DROPPED, 5, str(error))
     outcome = outcome_of(stored)
     if refused and outcome.verdict is Verdict.SOFT_FAILED:
         return Outcome(Verdict.SOFT_FAILED, 7)

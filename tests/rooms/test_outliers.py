@@ -215,6 +215,39 @@ async def test_t046_the_true_content_replaces_the_pruned_one():
         assert house.content(room, "m.room.topic") == {"topic": "tea"}
 
 
+@pytest.mark.parametrize("version", ["6", "12"])
+async def test_t020_a_false_state_does_not_take_a_rooms_power_levels_away(version):
+    """A peer says that nothing stood before the power levels: by that they are not allowed.
+
+    Counted as rejected, they would reject everything that cites them, for ever (T027).
+    """
+    graph = room_with(version)
+    told = graph.make("m.room.message", ALICE, {"body": "now"})
+    *beginning, _ = graph.events.values()
+    levels = next(event for event in beginning if event.type == "m.room.power_levels")
+    create = next(iter(graph.events.values()))
+    async with household() as house:
+        await admitted(house, graph, *beginning)
+
+        def take(tx: Any, env: Any) -> None:
+            room = names.room_nid(tx, graph.room_id)
+            slot = names.slot_nid(tx, ("m.room.create", ""))
+            empty = snapshots.derive(
+                tx, snapshots.EMPTY, {slot: events.nid_of(tx, create.event_id)}
+            )
+            auth = [events.by_id(tx, each) for each in levels.auth_event_ids]
+            candidate = Candidate(
+                levels, room, graph.rules, (), auth, missing=levels.prev_event_ids, told=empty
+            )
+            with pytest.raises(ingest.OnlyTold):
+                ingest.receive(tx, env, candidate)
+
+        await house.write(take)
+        assert house.stored(levels.event_id).status == Status.OUTLIER
+        found = await admitted(house, graph, told)
+        assert found[told.event_id].status == Status.OUTLIER
+
+
 async def test_t046_an_outlier_gets_its_true_content():
     graph = room_with()
     topic = graph.make("m.room.topic", CREATOR, {"topic": "tea"}, "")
