@@ -16,7 +16,12 @@ from attrs import define
 
 from matrixbox.core.events import MalformedEvent, parse_event
 from matrixbox.core.room_versions import ROOM_VERSIONS
-from matrixbox.core.signing import SigningKey, hash_and_sign_event, required_signers
+from matrixbox.core.signing import (
+    SigningKey,
+    hash_and_sign_event,
+    required_signers,
+    sign_json,
+)
 from matrixbox.federation.keyring import Keyring
 from tests.federation.hand_made import HandMadeRoom
 from tests.federation.towns import Country, Failed, FakeServer, Town, country
@@ -541,3 +546,67 @@ async def test_t036_who_does_not_sign_is_not_invited(tmp_path: Path) -> None:
         it.far.answers["invite"] = signed
         await it.home.upon(it.ann, it.room, "invite", user_id=BOB)
         assert await it.membership() == "invite"
+
+
+# --- third-party invites
+
+
+async def test_a_third_party_invite_becomes_an_invitation(tmp_path: Path) -> None:
+    """[B10.03]: what an identity server has signed is exchanged; nothing else is taken of it."""
+    async with scene(tmp_path, preset="private_chat") as it:
+        identity = SigningKey("0", b"i" * 32)
+        made = {
+            "display_name": "b...@far",
+            "key_validity_url": "https://id.test/ok",
+            "public_key": identity.verify_key_base64,
+            "public_keys": [{"public_key": identity.verify_key_base64}],
+        }
+        await it.home.set_state(it.ann, it.room, "m.room.third_party_invite", made, "token")
+        it.far.answers["invite"] = lambda _, body: {
+            "event": hash_and_sign_event(
+                ROOM_VERSIONS["12"],
+                {k: v for k, v in body["event"].items() if k not in ("hashes", "signatures")},
+                "far.test",
+                it.far.key,
+            )
+        }
+        plain = {"mxid": BOB, "token": "token"}
+        signed = sign_json(plain, "id.test", identity)
+        event: dict[str, Any] = {
+            "type": "m.room.member",
+            "room_id": it.room,
+            "sender": it.ann.user_id,
+            "state_key": BOB,
+            "content": {
+                "membership": "invite",
+                "displayname": "Mallory",
+                "third_party_invite": {"display_name": "other", "signed": signed},
+            },
+        }
+        path = f"/_matrix/federation/v1/exchange_third_party_invite/{quote(it.room)}"
+        content = event["content"]
+        for wrong in (
+            {**event, "sender": "@x:home.test"},
+            {**event, "state_key": "@cy:far.test"},
+            {**event, "type": "m.room.topic"},
+            {**event, "content": {"membership": "invite"}},
+            {**event, "content": {**content, "third_party_invite": {"signed": plain}}},
+            {
+                **event,
+                "content": {
+                    **content,
+                    "third_party_invite": {"signed": {**signed, "token": "another"}},
+                },
+            },
+        ):
+            status, answer = await it.far.call(it.home, "PUT", path, wrong)
+            assert status in (400, 403), answer
+            assert await it.membership() is None
+        status, answer = await it.far.call(it.home, "PUT", path, event)
+        assert (status, answer) == (200, {})
+        member = (await it.home.state(it.ann, it.room))["m.room.member", BOB]
+        assert member["sender"] == it.ann.user_id
+        assert member["content"] == {
+            "membership": "invite",
+            "third_party_invite": {"display_name": "b...@far", "signed": signed},
+        }
