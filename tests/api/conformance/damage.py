@@ -135,7 +135,7 @@ class Damage:
         if kind < 0.7:
             return None
         if kind < 0.72:
-            return DEEP
+            return deepcopy(DEEP)  # a later replacement may reach into it
         count = self.random.randint(0, 3)
         if kind < 0.86:
             return [self.any(depth - 1) for _ in range(count)]

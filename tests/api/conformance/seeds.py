@@ -96,6 +96,25 @@ RELATED = {
     },
 }
 
+SIGNED = {"user_id": "%user_id", "signatures": {"%user_id": {"ed25519:D": "c2ln"}}}
+DEVICE_KEYS = {
+    **SIGNED,
+    "device_id": "%device_id",
+    "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
+    "keys": {"ed25519:D": "a2V5", "curve25519:D": "a2V5"},
+}
+PREKEYS = {"signed_curve25519:AAAA": {"key": "a2V5", "signatures": SIGNED["signatures"]}}
+CROSS_SIGNING = {**SIGNED, "usage": ["master"], "keys": {"ed25519:a2V5": "a2V5"}}
+BACKED_UP = {
+    "first_message_index": 1,
+    "forwarded_count": 0,
+    "is_verified": False,
+    "session_data": {"ciphertext": "x"},
+}
+BACKUP = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "x"}}
+BACKUP_KEYS = f"{CLIENT}/v3/room_keys/keys"
+DEHYDRATED = f"{CLIENT}/unstable/org.matrix.msc3814.v1/dehydrated_device"
+
 # By method and path: bodies and queries. Texts that begin with % stand for a value of the place.
 BODIES: Mapping[str, list[Any]] = {
     f"POST {CLIENT}/v3/register": [
@@ -191,6 +210,32 @@ BODIES: Mapping[str, list[Any]] = {
     f"PUT {ROOM}/send/{{event_type}}/{{txn_id}}": [RELATED, {"redacts": "%event_id"}],
     f"PUT {ROOM}/redact/{{event_id}}/{{txn_id}}": [{"reason": "r"}],
     f"PUT {ROOM}/typing/{{user_id}}": [{"typing": True, "timeout": 100}],
+    f"POST {CLIENT}/v3/keys/upload": [{"one_time_keys": PREKEYS, "fallback_keys": PREKEYS}],
+    f"POST {CLIENT}/v3/keys/query": [{"device_keys": {"@a:home.test": ["D"]}, "timeout": 10}],
+    f"POST {CLIENT}/v3/keys/claim": [
+        {"one_time_keys": {"@a:home.test": {"D": "signed_curve25519"}}, "timeout": 10}
+    ],
+    f"POST {CLIENT}/v3/keys/device_signing/upload": [
+        {"master_key": CROSS_SIGNING, "self_signing_key": CROSS_SIGNING, "user_signing_key": {}}
+    ],
+    f"POST {CLIENT}/v3/keys/signatures/upload": [{"@a:home.test": {"D": DEVICE_KEYS}}],
+    f"PUT {CLIENT}/v3/sendToDevice/{{event_type}}/{{txn_id}}": [
+        {"messages": {"@a:home.test": {"*": {"a": [1]}}}}
+    ],
+    f"POST {CLIENT}/v3/room_keys/version": [BACKUP],
+    f"PUT {CLIENT}/v3/room_keys/version/{{version}}": [{**BACKUP, "version": "1"}],
+    f"PUT {BACKUP_KEYS}": [{"rooms": {"!r:home.test": {"sessions": {"s": BACKED_UP}}}}],
+    f"PUT {BACKUP_KEYS}/{{room_id}}": [{"sessions": {"s": BACKED_UP}}],
+    f"PUT {BACKUP_KEYS}/{{room_id}}/{{session_id}}": [BACKED_UP],
+    f"PUT {DEHYDRATED}": [
+        {
+            "device_id": "SLEEPER",
+            "device_data": {"algorithm": "x"},
+            "device_keys": DEVICE_KEYS,
+            "one_time_keys": PREKEYS,
+        }
+    ],
+    f"POST {DEHYDRATED}/{{device_id}}/events": [{"next_batch": "d1"}],
     "POST /_synapse/admin/v1/register": [
         {"nonce": "n", "username": "u", "password": "p", "admin": False, "mac": "00"}
     ],
@@ -224,6 +269,11 @@ QUERIES: Mapping[str, dict[str, Any]] = {
         "to": "1",
         "limit": "5",
     },
+    f"GET {CLIENT}/v3/keys/changes": {"from": "s5_0", "to": "s6_0_5"},
+    BACKUP_KEYS: {"version": "1"},
+    f"{BACKUP_KEYS}/{{room_id}}": {"version": "1"},
+    f"{BACKUP_KEYS}/{{room_id}}/{{session_id}}": {"version": "1"},
+    f"GET {DEHYDRATED}/{{device_id}}/events": {"from": "d1"},
     f"GET {CLIENT}/v3/sync": {
         "since": "s5_0",
         "timeout": "0",

@@ -30,6 +30,14 @@ FOLLOWING = "/_matrix/client/unstable/io.element.msc4306/rooms/{room_id}/thread/
 REFUSED = {
     f"GET {FOLLOWING}/subscription": 404,
     f"PUT {FOLLOWING}/subscription": 400,
+    # Keys that are not signed, and a device that is therefore not there.
+    f"POST {seeds.CLIENT}/v3/keys/device_signing/upload": 400,
+    f"POST {seeds.CLIENT}/unstable/keys/device_signing/upload": 400,
+    f"PUT {seeds.DEHYDRATED}": 400,
+    f"GET {seeds.DEHYDRATED}": 404,
+    f"DELETE {seeds.DEHYDRATED}": 404,
+    f"POST {seeds.DEHYDRATED}/{{device_id}}/events": 404,
+    f"GET {seeds.DEHYDRATED}/{{device_id}}/events": 404,
     "GET /_matrix/client/v1/register/m.login.registration_token/validity": 403,
     "GET /_synapse/admin/v1/register": 200,
     "POST /_synapse/admin/v1/register": 403,
