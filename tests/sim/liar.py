@@ -120,11 +120,13 @@ class Liar(Node):
         return self.store.read(read)
 
     def _stale_state(self, kind: str, room_id: RoomId, at: str) -> Any:
-        """The state before some older event, for some questions and all invented parents."""
-        base = self.invented.get(at)
-        if at in self.forged:
-            base = self.forged[at].base
-        elif base is None and self.draw("stale", at) > 0.3:
+        """The state before some older event, for its secrets, forgeries and inventions.
+
+        The state before what others have too is told as it is: a server that has nothing but this
+        answer would go its own way from there, whoever made it.
+        """
+        base = self.forged[at].base if at in self.forged else self.invented.get(at)
+        if base is None and not self._has_secret(at):
             return None
 
         def read(tx: Any) -> Any:
@@ -149,6 +151,10 @@ class Liar(Node):
             }
 
         return self.store.read(read)
+
+    def _has_secret(self, event_id: str) -> bool:
+        stored = self.store.read(events.by_id, EventId(event_id))
+        return stored is not None and self.is_secret(event_id, dict(stored.event.json))
 
     # --- what it makes up
 
