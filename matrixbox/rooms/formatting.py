@@ -33,6 +33,7 @@ class Formatter:
     filter: Filter | None = None
     with_room_id: bool = True
     bundled: bool = False
+    with_membership: bool = True  # the reader's, at the event
 
     def all(self, stored: Iterable[StoredEvent]) -> list[Fragment]:
         """Several events."""
@@ -63,7 +64,7 @@ class Formatter:
         """What surrounds an event for this reader; `depth`: of how many others it is a part."""
         reader, event = self.reader, stored.event
         facts: dict[str, Json] = {"age": reader.now_ms - event.origin_server_ts}
-        if stored.snapshot is not None:
+        if stored.snapshot is not None and self.with_membership:
             facts["membership"] = reader.membership_at(stored)
         if stored.sent_by is not None and stored.sent_by == reader.device:
             facts["transaction_id"] = stored.txn_id

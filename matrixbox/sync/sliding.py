@@ -85,7 +85,9 @@ class SlidingService:
         """The client has the to-device messages up to here (T128)."""
         asked, device = request.extensions.to_device, request.who.device
         since = None if asked is None else asked.since
-        if since is not None and self.store.read(to_device.has_until, device, since):
+        if since is None or since > self.store.doorbell.position:
+            return
+        if self.store.read(to_device.has_until, device, since):
             await self.store.write(to_device.remove_until, device, since)
 
     async def _answer(
@@ -98,6 +100,10 @@ class SlidingService:
     ) -> bytes:
         doorbell, is_first = self.store.doorbell, request.pos is None
         deadline = trio.current_time() + min(request.timeout_s, MAX_TIMEOUT_S)
+        wait_s = request.timeout_s
+        quiet = wait_s and self._is_quiet(request, connection, base)
+        if quiet and await self._wait(request, waiting, connection, turn, base, wait_s):
+            deadline = 0.0
         while True:
             now, serial = doorbell.position, self.env.typing.serial
             async with connection.lock:
@@ -116,12 +122,29 @@ class SlidingService:
                         known = connection.last
                     token = SlidingToken(connection.nid, known, now, serial)
                     connection.members_sent(builder.sent, token)
+                    connection.answered = request.at(str(token))
                     break
             seen = SlidingToken(0, 0, now, serial)
             if await self._wait(request, waiting, connection, turn, seen, left_s):
                 deadline = 0.0
         await self.sends.answered(request.who.device)
         return _encoded(builder.answer, str(token), request)
+
+    def _is_quiet(
+        self, request: SlidingRequest, connection: Connection, base: SlidingToken
+    ) -> bool:
+        """Whether the client has everything that it asks for, as far as the doorbell knows."""
+        keys = self._listening.keys(request.who, base.pos).all
+        asked, device = request.extensions.to_device, request.who.device
+        return (
+            connection.answered == request.at(str(base))
+            and not self.store.doorbell.has_news(StreamPos(base.pos), keys)
+            and not self.env.typing.any_changed_since(keys, base.serial)
+            and (
+                asked is None
+                or not self.store.read(to_device.waiting, device, asked.since or 0, base.pos, 1)
+            )
+        )
 
     def _check_turn(self, connection: Connection, turn: object) -> None:
         if not connection.is_turn(turn) or not self._connections.is_known(connection):

@@ -12,13 +12,13 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from matrixbox.rooms.typing import Typing
 from matrixbox.store import members, names
-from matrixbox.store.changes import Key, StreamPos, receipts_key, room_key
+from matrixbox.store.changes import Key, StreamPos, receipts_key, room_key, user_key
 from matrixbox.store.database import Store
-from matrixbox.store.memberships import Membership
+from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 from matrixbox.sync.sliding_entries import LIVE, UNKNOWN, Entry, Knowledge, Wide
@@ -99,12 +99,11 @@ class SlidingBuilder:
             if self._is_quiet(scope, entry, config, is_dm=room in direct):
                 self._entries[room] = entry
                 continue
-            member = members.get(tx, room, self.moment.who.user)
+            member = self._member(tx, scope)
             if member is None or member.pos > self.moment.now or member.forgotten:
                 # It has just become another room for the user: the next answer tells (T105).
                 self._entries[room] = entry.left(self.moment.base.pos)
                 continue
-            scope = evolve(scope, member=member)
             told = RoomTeller(tx, self.moment, scope, entry, room in direct, config).tell(member)
             if told.entry is None:
                 self._dropped.add(room)
@@ -115,6 +114,13 @@ class SlidingBuilder:
                 self.answer["rooms"][names.room_id(tx, room)] = told.answer
                 self.is_news = True
             self.sent += [(room, user_id) for user_id in told.members]
+
+    def _member(self, tx: Tx, scope: Scope) -> Member | None:
+        """The membership as it is now: others may have had their turn since the look (T105)."""
+        me = self.moment.who.user
+        if self.moment.doorbell.has_news(StreamPos(self.moment.now), user_key(me)):
+            return members.get(tx, scope.member.room, me)
+        return scope.member
 
     def _number(self, wanted: Wanted) -> int:
         """The number of what is wanted; the same object stands for many rooms."""

@@ -59,6 +59,7 @@ class Connection:
     pending: Knowledge | None = None
     configs: list[Wanted] = field(factory=list)
     lock: trio.Lock = field(factory=trio.Lock)
+    answered: object = None  # the last request, with the position that it was given
     _turn: object = None
     _scope: trio.CancelScope | None = None
     _unsaved: dict[RoomNid, Entry | None] = field(factory=dict)

@@ -8,17 +8,16 @@ T108, T128).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import Any
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from matrixbox.rooms import push_rules, thread_subscriptions
 from matrixbox.rooms.typing import Typing
 from matrixbox.store import account_data, members, names, receipts
 from matrixbox.store import thread_subscriptions as stored_subscriptions
 from matrixbox.store.account_data import GLOBAL
-from matrixbox.store.changes import StreamPos, receipts_key, room_key
+from matrixbox.store.changes import StreamPos, receipts_key, room_key, user_key
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.thread_subscriptions import Kind
@@ -59,6 +58,7 @@ class ExtensionTeller:
     wide: Wide
     answer: Answer
     is_news: bool = False
+    _before: tuple[dict[RoomNid, Track], ...] = field(factory=lambda: ({}, {}, {}))
 
     @property
     def _base(self) -> int:
@@ -69,6 +69,7 @@ class ExtensionTeller:
         if self.asked.to_device is not None:
             self._to_device(self.asked.to_device)
         self._e2ee()
+        self._track()
         self._account_data()
         self._receipts()
         self._typing()
@@ -82,8 +83,9 @@ class ExtensionTeller:
 
     def _to_device(self, asked: ToDevice) -> None:
         """Messages stay until the client asks for what comes after them (T128)."""
-        now = self.moment.now
-        after = min(asked.since or 0, now)
+        now, after = self.moment.now, asked.since or 0
+        if after > now:
+            after = 0  # of a lost future: better twice than never (T082)
         limit = min(asked.limit, encryption.MAX_MESSAGES)
         found = encryption.delivery(self.tx, self.moment.who.device, after, now, limit)
         last = now if found.behind is None else found.behind
@@ -121,35 +123,41 @@ class ExtensionTeller:
             )
         }
 
-    def _tracked(self, name: str, scope: Mapping[RoomNid, Scope]) -> dict[RoomNid, Track]:
-        """The tracks of the rooms in scope, as they were; from now on these are live."""
-        before: dict[RoomNid, Track] = {}
-        for room, entry in list(self.entries.items()):
-            track = getattr(entry, name)
-            if room in scope:
-                before[room] = track
-                track = LIVE
-            else:
-                track = left(track, self._base)
-            if track != getattr(entry, name):
-                changed: dict[str, Any] = {name: track}
-                self.entries[room] = evolve(entry, **changed)
-        return before
+    def _track(self) -> None:
+        """Note the tracks of the rooms in scope, as they were; from now on these are live."""
+        scopes = [
+            self._in_scope(asked)
+            for asked in (self.asked.account_data, self.asked.receipts, self.asked.typing)
+        ]
+        for room, entry in self.entries.items():
+            before = (entry.data, entry.receipts, entry.typing)
+            after = [left(track, self._base) for track in before]
+            for place, scope in enumerate(scopes):
+                if room in scope:
+                    self._before[place][room] = before[place]
+                    after[place] = LIVE
+            if (*after,) != before:
+                data, new_receipts, typing = after
+                self.entries[room] = evolve(entry, data=data, receipts=new_receipts, typing=typing)
 
     def _is_in(self, room: RoomNid) -> bool:
-        member = members.get(self.tx, room, self.moment.who.user)
+        me = self.moment.who.user
+        if self.moment.doorbell.has_news(StreamPos(self.moment.now), user_key(me)):
+            member = members.get(self.tx, room, me)
+        else:
+            member = self.looked.rooms[room].member
         return member is not None and member.membership is Membership.JOIN
 
     def _account_data(self) -> None:
         asked, user, now = self.asked.account_data, self.moment.who.user, self.moment.now
-        tracks = self._tracked("data", self._in_scope(asked))
+        tracks = self._before[0]
         if asked is None:
             self.wide = evolve(self.wide, data=left(self.wide.data, self._base))
             return
         start = since(self.wide.data, self._base)
         found: dict[RoomNid, list[Any]] = defaultdict(list)
         kinds: set[str] = set()
-        live = [room for room, track in tracks.items() if track == LIVE]
+        live = {room for room, track in tracks.items() if track == LIVE}
         for entry in account_data.since(self.tx, user, min(start, self._base), now):
             if entry.room == GLOBAL and entry.pos > start:
                 kinds.add(entry.type)
@@ -158,7 +166,7 @@ class ExtensionTeller:
                 found[entry.room].append(sections.account_event(entry.type, entry.json))
         if self.wide.data == NEVER and push_rules.TYPE not in kinds:
             found[GLOBAL].append(sections.default_push_rules(self.tx, user))
-        for room in tracks.keys() - set(live):
+        for room in tracks.keys() - live:
             for entry in account_data.of_room(self.tx, user, room, now):
                 if entry.pos > since(tracks[room], self._base):
                     found[room].append(sections.account_event(entry.type, entry.json))
@@ -177,7 +185,7 @@ class ExtensionTeller:
         user, now = self.moment.who.user, self.moment.now
         news = self.moment.doorbell.has_news
         shown: Answer = {}
-        for room, track in self._tracked("receipts", self._in_scope(self.asked.receipts)).items():
+        for room, track in self._before[1].items():
             start = since(track, self._base)
             if track != NEVER and not news(StreamPos(start), {receipts_key(room), room_key(room)}):
                 continue
@@ -196,7 +204,7 @@ class ExtensionTeller:
     def _typing(self) -> None:
         serial = self.moment.base.serial
         shown: Answer = {}
-        for room, track in self._tracked("typing", self._in_scope(self.asked.typing)).items():
+        for room, track in self._before[2].items():
             users = list(self.typing.users(room))
             if track == LIVE:
                 is_new = self.typing.changed_since(room, serial)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, field, frozen
 
 from matrixbox.core.identifiers import RoomId
 from matrixbox.rooms.tokens import SlidingToken
@@ -35,13 +35,28 @@ class Required:
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
     lazy: bool = False  # memberships as far as the timeline needs them
+    _kinds: frozenset[str | None] = field(init=False, eq=False, repr=False)
+    _keys: frozenset[str | None] = field(init=False, eq=False, repr=False)
+    _pairs: frozenset[Pattern] = field(init=False, eq=False, repr=False)
+
+    @_kinds.default
+    def _all_of_kinds(self) -> frozenset[str | None]:
+        return frozenset(kind for kind, key in self.include if key is None)
+
+    @_keys.default
+    def _all_with_keys(self) -> frozenset[str | None]:
+        return frozenset(key for kind, key in self.include if kind is None and key is not None)
+
+    @_pairs.default
+    def _exactly(self) -> frozenset[Pattern]:
+        return frozenset(self.include)
 
     def matches(self, kind: str, key: str) -> bool:
         """Whether the client wants this, what the timeline needs left aside."""
-        explicit = self.lazy and kind == MEMBER
-        if not any(_fits(one, kind, key) for one in self.include if not explicit or one[1]):
-            return False
-        return not any(_fits(one, kind, key) for one in self.exclude)
+        wanted = (kind, key) in self._pairs or key in self._keys
+        if not wanted and not (self.lazy and kind == MEMBER):
+            wanted = kind in self._kinds or None in self._kinds
+        return wanted and not any(_fits(one, kind, key) for one in self.exclude)
 
     @property
     def wants_all_members(self) -> bool:
@@ -132,6 +147,11 @@ class SlidingRequest:
     subscriptions: Mapping[RoomId, RoomConfig]
     extensions: Extensions
     txn_id: str | None = None
+
+    def at(self, pos: str) -> object:
+        """Equal for requests that ask the same of the same connection at the same position."""
+        asked = evolve(self.extensions, to_device=None)
+        return pos, self.form, self.lists, self.subscriptions, asked
 
     @property
     def since(self) -> SlidingToken | None:

@@ -200,6 +200,7 @@ class RoomTeller:
             )
             found |= sliding_state.added(state, moment.connection.config(entry.config), self.wanted)
         else:
+            state.read()
             changed, found = {}, state.matching(self.wanted)
         needed = self._needed_members(shown, state, found, known=known)
         self._put_state(answer, reader, found)
@@ -288,7 +289,7 @@ class RoomTeller:
     def _put_state(self, answer: Answer, reader: Reader, found: Slots) -> None:
         if not found:
             return
-        formatter = Formatter(reader, with_room_id=False)
+        formatter = Formatter(reader, with_room_id=False, with_membership=False)
         shown: list[Any] = []
         for slot, nid in found.items():
             if nid:

@@ -37,6 +37,7 @@ class StateAt:
     room: RoomNid
     now: int
     _later: Slots = field(init=False)  # what stood in the slots that have changed since
+    _but_members: Slots | None = None
 
     def __attrs_post_init__(self) -> None:
         self._later = {}
@@ -47,8 +48,17 @@ class StateAt:
         """The event in one slot; 0 for none."""
         found = self._later.get(slot)
         if found is None:
-            found = rooms.current_event(self.tx, self.room, names.slot_key(self.tx, slot)) or NONE
+            key = names.slot_key(self.tx, slot)
+            if self._but_members is not None and key[0] != MEMBER:
+                return self._but_members.get(slot, NONE)
+            found = rooms.current_event(self.tx, self.room, key) or NONE
         return found
+
+    def read(self) -> Slots:
+        """All but the memberships, which are read one by one, since there may be many."""
+        if self._but_members is None:
+            self._but_members = rooms.current_but_members(self.tx, self.room) | self._later
+        return self._but_members
 
     def get(self, key: StateKey) -> StoredEvent | None:
         """The event in one slot."""
@@ -72,12 +82,11 @@ class StateAt:
     def matching(self, wanted: Wanted) -> Slots:
         """All slots that are wanted, and what stands in them."""
         if any(one.wants_all_members for one in wanted):
-            found = rooms.current_state(self.tx, self.room)
+            found = rooms.current_state(self.tx, self.room) | self._later
         else:
-            found = rooms.current_but_members(self.tx, self.room)
+            found = dict(self.read())
             for slot in self._named_members(wanted):
                 found[slot] = self.slot(slot)
-        found |= self._later
         return {slot: nid for slot, nid in found.items() if nid and self.wants(wanted, slot)}
 
     def wants(self, wanted: Wanted, slot: SlotNid) -> bool:

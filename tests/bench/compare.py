@@ -51,6 +51,14 @@ SCENARIOS: Mapping[str, tuple[list[str], list[Figure]]] = {
             ("idle polls/s, 4 at once", "incremental_concurrent.syncs_per_s", 1200),
         ],
     ),
+    "sliding-sync": (
+        ["sliding-sync"],
+        [
+            ("first screen p50 ms", "screen.p50_ms", 40),
+            ("50 rooms p50 ms", "all_rooms.p50_ms", 60),
+            ("answers/s, nothing new", "polls_per_s", 500),
+        ],
+    ),
     "history": (["history"], [("events/s", "events_per_s", 12_000)]),
     "bigroom": (["bigroom"], [("joins/s", "joins_per_s", 250)]),
 }
