@@ -19,6 +19,7 @@ from tests.api.conformance.openapi.checking import Checker
 from tests.api.conformance.server import SERVER_NAME, Server
 from tests.api.conformance.wire import NO_BODY, Answer, Connection, path_of
 
+UNSTABLE = "/_matrix/client/unstable/"  # no description covers what is below
 CLIENT = "/_matrix/client"
 SECRET = "for the tests"
 PASSWORD = "correct horse battery staple"
@@ -51,7 +52,7 @@ class House:
         """
         raw_path = path_of(CLIENT + path if path.startswith(("/v1/", "/v3/")) else path, *values)
         answer = self.connection.ask(method, raw_path, body, token=token, **more)
-        if self.checker is not None and described:
+        if self.checker is not None and described and UNSTABLE not in raw_path:
             self.checker.check(answer, request_too=is_good)
         else:
             problems = header_problems(answer)

@@ -38,6 +38,9 @@ NOT_PROVOKED: dict[str, dict[int, str]] = {
         403: "profiles are no secret to those with a token"
     },
     "GET /_matrix/client/v3/profile/{userId}/{keyName}": {403: "as above"},
+    "GET /_matrix/client/v3/presence/{userId}/status": {
+        404: "who shares no room is refused alike, whether or not there is such a user"
+    },
 }
 NEVER_FAIL = {
     "GET /.well-known/matrix/client",
@@ -175,6 +178,7 @@ def test_every_documented_refusal_was_provoked(all_seen):
 
 # Who may call an endpoint, where this server departs from the files, and why.
 OTHER_SECURITY = {
+    "GET /_matrix/client/v1/room_summary/{roomIdOrAlias}": "a token is asked for (T107)",
     "GET /_matrix/client/v3/profile/{userId}": "a token is asked for (T094)",
     "GET /_matrix/client/v3/profile/{userId}/{keyName}": "a token is asked for (T094)",
     "GET /_matrix/client/v3/publicRooms": "a token may be asked for, by configuration",

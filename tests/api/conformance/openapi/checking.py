@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,7 +108,8 @@ def _request_problems(operation: Operation, answer: Answer) -> Iterator[str]:
         if all(variant["requestBody"].get("required") for variant in operation.variants):
             yield "the request needs a body"
     elif bodies:
-        attempts = [[*checked.problems(request.body)] for checked in bodies]
+        sent = json.loads(request.body) if isinstance(request.body, bytes) else request.body
+        attempts = [[*checked.problems(sent)] for checked in bodies]
         if all(attempts):
             yield from (f"in the request: {problem}" for problem in attempts[0])
     given = {pair.partition("=")[0] for pair in request.raw_query.split("&")}

@@ -320,8 +320,8 @@ def impossible_events(house: House) -> None:
 def creation_and_membership_through_state(house: House) -> None:
     alice, bob = house.user("alice"), house.user("bob")
     room, kind = alice.room(preset="public_chat"), "m.room.member"
-    alice.bad(403, "M_FORBIDDEN", "PUT", STATE, room, "m.room.create", "", body={})
-    alice.bad(403, "M_FORBIDDEN", "PUT", STATE, room, "m.room.create", "x", body={})
+    alice.bad(400, "M_INVALID_PARAM", "PUT", STATE, room, "m.room.create", "", body={})
+    alice.bad(400, "M_INVALID_PARAM", "PUT", STATE, room, "m.room.create", "x", body={})
     bob.good("PUT", STATE, room, kind, bob.user_id, body={"membership": "join"})
     assert bob.good("GET", "/v3/joined_rooms") == {"joined_rooms": [room]}
     alice.good("PUT", STATE, room, kind, bob.user_id, body={"membership": "ban"})

@@ -37,6 +37,26 @@ def proving_who_one_is(house: House) -> None:
     bob.bad(400, "M_BAD_JSON", "POST", path, bob.user_id, body=[])
 
 
+@covers("GET /v3/presence/{userId}/status", "PUT /v3/presence/{userId}/status")
+def presence(house: House) -> None:
+    alice, bob = house.user("alice"), house.user("bob")
+    path = "/v3/presence/{}/status"
+    bob.bad(403, "M_FORBIDDEN", "GET", path, alice.user_id)
+    room = alice.room(preset="public_chat")
+    bob.join(room)
+    said = {"presence": "unavailable", "status_msg": "at the sea"}
+    assert alice.good("PUT", path, alice.user_id, body=said) == {}
+    for user in (alice, bob):
+        seen = user.good("GET", path, alice.user_id)
+        assert {key: seen[key] for key in said} == said
+    told = bob.sync()["presence"]["events"]
+    assert alice.user_id in {event["sender"] for event in told}
+    bob.bad(403, "M_FORBIDDEN", "PUT", path, alice.user_id, body=said)
+    bob.bad(400, "M_INVALID_PARAM", "PUT", path, bob.user_id, body={"presence": "asleep"})
+    bob.bad(400, "M_MISSING_PARAM", "PUT", path, bob.user_id, body={})
+    bob.bad(400, "M_INVALID_PARAM", "GET", path, "alice")
+
+
 @covers(
     "GET /v3/profile/{userId}",
     "GET /v3/profile/{userId}/{keyName}",
