@@ -13,7 +13,7 @@ from matrixbox.core.json import encode
 from matrixbox.core.relations import relation_of, thread_of
 from matrixbox.errors import Forbidden, InvalidParam, NotFound
 from matrixbox.rooms.env import Env
-from matrixbox.rooms.servers import is_allowed
+from matrixbox.rooms.servers import is_allowed, may_have_joined
 from matrixbox.store import account_data, events, members, names, outbound, receipts, servers
 from matrixbox.store.account_data import Entry
 from matrixbox.store.caches import Session, StoredEvent
@@ -122,11 +122,10 @@ def receive(tx: Tx, env: Env, origin: ServerName, far: FarReceipt) -> bool:
     Dropped unless the user is the origin's and in the room, the room is one of ours, and its access
     control list lets the origin take part.  False: the event is not here yet.
     """
-    room, user = names.room_nid(tx, far.room_id), names.user_nid(tx, far.user_id)
-    if room is None or user is None or server_of(far.user_id) != origin:
+    room = names.room_nid(tx, far.room_id)
+    if room is None or server_of(far.user_id) != origin:
         return True
-    present = members.get(tx, room, user)
-    if present is None or present.membership is not Membership.JOIN:
+    if not may_have_joined(tx, room, far.user_id):
         return True
     if not members.local_joined(tx, room) or not is_allowed(tx, room, origin):
         return True
@@ -141,6 +140,7 @@ def receive(tx: Tx, env: Env, origin: ServerName, far: FarReceipt) -> bool:
         return True
     now_ms = env.clock.now_ms()
     ts = far.ts if 0 <= far.ts <= now_ms else now_ms
+    user = names.add_user(tx, far.user_id)
     if _move(tx, user, room, Kind.READ, stored, far.thread or "", ts):
         tx.changed(receipts=(room,))
     return True
