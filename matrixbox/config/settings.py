@@ -143,6 +143,12 @@ class Outbound:
         "Servers that are believed about the keys of servers which cannot be reached any more. "
         "Without one, rooms whose founders are gone cannot be joined. Empty: nobody is.",
     )
+    private_push_gateways: bool = _setting(
+        kinds.flag(),
+        False,
+        "Whether push gateways may be at private addresses, such as one of your own at home. Every "
+        "user of this server can then make it send notifications to machines there.",
+    )
 
 
 @attrs.frozen

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import field, frozen
 
 from matrixbox.core.events import Event, PowerLevels
 from matrixbox.core.globs import Glob
 from matrixbox.core.identifiers import UserId
-from matrixbox.core.json import MAX_INTEGER, Json
+from matrixbox.core.json import MAX_INTEGER, Json, encode
 from matrixbox.core.paths import Path, look_up, parse_path
 from matrixbox.core.push_rules import Kind, PushRule, Ruleset
 
@@ -57,6 +57,7 @@ class Outcome:
     actions: tuple[Json, ...]
     notify: bool
     tweaks: Mapping[str, Json]
+    encoded: str = ""  # the actions as JSON
 
     @property
     def highlight(self) -> bool:
@@ -111,13 +112,20 @@ def compile_rules(user_id: UserId, rules: Ruleset) -> CompiledRules:
 
 
 def _outcome(rule: PushRule) -> Outcome:
-    """Actions that nobody knows do nothing; a highlight without value is one [C14.10]."""
+    """Actions that nobody knows do nothing."""
+    tweaks = tweaks_of(rule.actions)
+    encoded = encode(list(rule.actions)).decode()
+    return Outcome(rule.rule_id, rule.actions, "notify" in rule.actions, tweaks, encoded)
+
+
+def tweaks_of(actions: Iterable[Json]) -> dict[str, Json]:
+    """What actions say about how to notify; a highlight without value is one [C14.10]."""
     tweaks: dict[str, Json] = {}
-    for action in rule.actions:
+    for action in actions:
         tweak = action.get("set_tweak") if isinstance(action, Mapping) else None
         if isinstance(action, Mapping) and isinstance(tweak, str):
             tweaks[tweak] = action.get("value", True if tweak == "highlight" else None)
-    return Outcome(rule.rule_id, rule.actions, "notify" in rule.actions, tweaks)
+    return tweaks
 
 
 def _conditions(kind: Kind, rule: PushRule) -> tuple[Condition, ...]:

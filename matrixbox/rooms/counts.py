@@ -3,33 +3,40 @@
 Matrix v1.19, Client-Server API, "Push Rules", "Receiving notifications" ([C13.04], [C13.05],
 [C14.15], T133).  The evaluation is stored with the event, so that counts can always be made anew
 from events and receipts; what is kept in memory only saves the work.
+
+It is stored as a list of 64-bit numbers, one for each user: 30 bits for the user, 32 for the
+actions of the rule that matched, and two that say whether it notifies and highlights.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import frozen
 
 from matrixbox.core.events import CREATE, POWER_LEVELS, Event, power_levels
 from matrixbox.core.identifiers import UserId
+from matrixbox.core.json import Json, decode_stored
 from matrixbox.core.push_evaluation import Situation
 from matrixbox.rooms import push_rules
 from matrixbox.rooms.reading import ignored_users
 from matrixbox.rooms.receipts import MAIN, thread_root
 from matrixbox.rooms.state import CurrentState
-from matrixbox.store import events, members, names, receipts
+from matrixbox.store import events, members, names, pushers, receipts
 from matrixbox.store.caches import StoredEvent, Unread
 from matrixbox.store.nids import RoomNid, UserNid
 from matrixbox.store.transaction import Tx
 
 MAX_COUNTED = 2_000  # newest events that are looked at; nobody reads more numbers than that
+MAX_ACTIONS = 1_024  # characters of a list of actions, beyond which it is not kept
 _NOTIFY, _HIGHLIGHT = 1, 2
+_PLAIN = {False: '["notify"]', True: '["notify",{"set_tweak":"highlight"}]'}
 
 
 def evaluate(tx: Tx, room: RoomNid, event: Event) -> bytes | None:
     """Whom a new event notifies, in the form that is stored; None for nobody."""
+    tx.changed(topics=(pushers.TOPIC,))
     users = _candidates(tx, room, event)
     state = CurrentState(tx, room)
     create = state.get(CREATE)
@@ -42,8 +49,40 @@ def evaluate(tx: Tx, room: RoomNid, event: Event) -> bytes | None:
         name = _display_name(tx, state, user)
         outcome = push_rules.compiled(tx, user).evaluate(situation, name)
         if outcome is not None and outcome.notify and not _ignores(tx, user, event):
-            found.append(user << 2 | _NOTIFY | (_HIGHLIGHT if outcome.highlight else 0))
+            actions = outcome.encoded
+            if len(actions) > MAX_ACTIONS:
+                actions = _PLAIN[outcome.highlight]
+            flags = _NOTIFY | (_HIGHLIGHT if outcome.highlight else 0)
+            found.append(user << 34 | pushers.actions_nid(tx, actions) << 2 | flags)
     return found.tobytes() or None
+
+
+def notified(notify: bytes) -> Iterator[UserNid]:
+    """The users whom an event notifies, out of what is stored with it."""
+    return (UserNid(entry >> 34) for entry in array("Q", notify))
+
+
+def actions_for(tx: Tx, notify: bytes | None, user: UserNid) -> list[Json] | None:
+    """What is to be done to notify a user of an event; None: the user is not notified."""
+    entry = _entry(notify, user)
+    if entry is None:
+        return None
+    found = decode_stored(pushers.actions(tx, entry >> 2 & 0xFFFF_FFFF).encode())
+    assert isinstance(found, list)
+    return found
+
+
+def is_highlight(notify: bytes, user: UserNid) -> bool:
+    """Whether an event is highlighted for a user."""
+    return bool((_entry(notify, user) or 0) & _HIGHLIGHT)
+
+
+def _entry(notify: bytes | None, user: UserNid) -> int | None:
+    if notify is not None:
+        for entry in array("Q", notify):
+            if entry >> 34 == user:
+                return entry
+    return None
 
 
 def _candidates(tx: Tx, room: RoomNid, event: Event) -> list[UserNid]:
@@ -99,35 +138,44 @@ class RoomCounts:
 
 def unread(tx: Tx, user: UserNid, room: RoomNid, now: int) -> RoomCounts:
     """What a user has not read in a room, up to a stream position."""
-    marks = _marks(tx, user, room)
+    marked = marks(tx, user, room)
     known = tx.caches.unread.get((user, room))
-    if known is None or known.receipts != tuple(sorted(marks.items())) or known.until > now:
-        known = _counted_anew(tx, user, room, marks, now)
+    if known is None or known.receipts != tuple(sorted(marked.items())) or known.until > now:
+        known = _counted_anew(tx, user, room, marked, now)
         tx.caches.unread.put((user, room), known)
     elif known.until < now:
         nids = events.after(tx, room, (known.until, 0), (now, 0), MAX_COUNTED)
-        _count(tx, user, known, (events.by_nid(tx, nid) for nid in nids), marks)
+        _count(tx, user, known, (events.by_nid(tx, nid) for nid in nids), marked)
         known.until = now
     found = {thread: Counts(*pair) for thread, pair in known.counts.items() if pair[0]}
     return RoomCounts(found.pop("", Counts()), found)
 
 
-def _marks(tx: Tx, user: UserNid, room: RoomNid) -> dict[str, tuple[int, int]]:
+def marks(tx: Tx, user: UserNid, room: RoomNid) -> Mapping[str, tuple[int, int]]:
     """How far the user has read: by thread, with "*" for everything ([C13.04], [C13.05])."""
-    marks: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[int, int]] = {}
     for receipt in receipts.of_user(tx, room, user):
         thread = "" if receipt.thread == MAIN else receipt.thread or "*"
-        marks[thread] = max(marks.get(thread, (0, 0)), receipt.point)
-    return marks
+        found[thread] = max(found.get(thread, (0, 0)), receipt.point)
+    return found
+
+
+def is_read(tx: Tx, stored: StoredEvent, marked: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether an event is not beyond how far a user has read, see `marks`."""
+    if stored.pos is None:
+        return False
+    thread = thread_root(tx, stored.event) or ""
+    furthest = max(marked.get("*", (0, 0)), marked.get(thread, (0, 0)))
+    return (stored.pos, stored.sub) <= furthest
 
 
 def _counted_anew(
-    tx: Tx, user: UserNid, room: RoomNid, marks: dict[str, tuple[int, int]], now: int
+    tx: Tx, user: UserNid, room: RoomNid, marked: Mapping[str, tuple[int, int]], now: int
 ) -> Unread:
-    fresh = Unread(tuple(sorted(marks.items())), now, {})
-    start = marks.get("*", (0, 0))
+    fresh = Unread(tuple(sorted(marked.items())), now, {})
+    start = marked.get("*", (0, 0))
     nids = events.before(tx, room, (now, 0), start, MAX_COUNTED)
-    _count(tx, user, fresh, (events.by_nid(tx, nid) for nid in reversed(nids)), marks)
+    _count(tx, user, fresh, (events.by_nid(tx, nid) for nid in reversed(nids)), marked)
     return fresh
 
 
@@ -136,7 +184,7 @@ def _count(
     user: UserNid,
     into: Unread,
     new: Iterable[StoredEvent],
-    marks: dict[str, tuple[int, int]],
+    marked: Mapping[str, tuple[int, int]],
 ) -> None:
     me = names.user_id(tx, user)
     for stored in new:
@@ -148,16 +196,13 @@ def _count(
         thread = thread_root(tx, stored.event) or ""
         if mine:
             into.counts.pop(thread, None)  # who writes has read
-        elif (stored.pos, stored.sub) > marks.get(thread, (0, 0)):
+        elif (stored.pos, stored.sub) > marked.get(thread, (0, 0)):
             pair = into.counts.setdefault(thread, [0, 0])
             pair[0] += 1
             pair[1] += bool(flags & _HIGHLIGHT)
 
 
 def _flags(stored: StoredEvent, user: UserNid) -> int:
-    if stored.notify is None or stored.redacted_by is not None:
+    if stored.redacted_by is not None:
         return 0
-    for entry in array("Q", stored.notify):
-        if entry >> 2 == user:
-            return entry & 3
-    return 0
+    return (_entry(stored.notify, user) or 0) & 3

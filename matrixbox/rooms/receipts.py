@@ -14,7 +14,16 @@ from matrixbox.core.relations import relation_of, thread_of
 from matrixbox.errors import Forbidden, InvalidParam, NotFound
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.servers import is_allowed, may_have_joined
-from matrixbox.store import account_data, events, members, names, outbound, receipts, servers
+from matrixbox.store import (
+    account_data,
+    events,
+    members,
+    names,
+    outbound,
+    pushers,
+    receipts,
+    servers,
+)
 from matrixbox.store.account_data import Entry
 from matrixbox.store.caches import Session, StoredEvent
 from matrixbox.store.memberships import Membership
@@ -86,7 +95,7 @@ def _set_receipt(
 ) -> None:
     if not _move(tx, who.user, room, kind, stored, thread, env.clock.now_ms()):
         return
-    tx.changed(receipts=(room,))
+    tx.changed(receipts=(room,), topics=(pushers.TOPIC,))
     if kind is Kind.READ and servers.has_others(tx, room, env.server_name):
         tx.changed(topics=(outbound.TOPIC,))
 

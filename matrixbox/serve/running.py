@@ -22,6 +22,7 @@ from matrixbox.rooms import time_floor
 from matrixbox.serve.base import Base, open_base, remember
 from matrixbox.serve.listeners import make_door
 from matrixbox.serve.network import open_network
+from matrixbox.serve.pushing import push_services
 from matrixbox.store import accounts, to_device
 from matrixbox.tasks import keep_running
 
@@ -55,6 +56,8 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 socket = base.folder.control_socket
                 await nursery.start(partial(control.listen, socket, functions))
                 _start(nursery, base, authenticator)
+                for name, service in push_services(settings, base, federation):
+                    nursery.start_soon(partial(keep_running, service, name=name), name=name)
                 bound = await nursery.start(door.run)
                 if not base.time.is_plausible:
                     log.warning("the clock is wrong: nothing is sent before it is set")

@@ -7,7 +7,15 @@ from enum import IntEnum
 from attrs import frozen
 
 from matrixbox.core.identifiers import DeviceId, UserId
-from matrixbox.store import dehydrated, device_lists, keys, names, sliding, to_device
+from matrixbox.store import (
+    dehydrated,
+    device_lists,
+    keys,
+    names,
+    pushers,
+    sliding,
+    to_device,
+)
 from matrixbox.store.caches import Session
 from matrixbox.store.nids import DeviceNid, EventNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -197,6 +205,7 @@ def remove_device(tx: Tx, nid: DeviceNid) -> None:
     sliding.remove_of_device(tx, nid)
     if keys.remove_of_device(tx, nid):
         device_lists.device_changed(tx, *_owner(tx, nid))
+    pushers.remove_of_device(tx, nid)
     tx.run("DELETE FROM client_transaction WHERE device_nid = ?", nid)
     tx.run("DELETE FROM device WHERE device_nid = ?", nid)
 

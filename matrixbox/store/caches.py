@@ -158,6 +158,7 @@ class Caches:
     server_names: TwoWay[ServerName, ServerNid] = field(factory=TwoWay)
     acls: Lru[EventNid, tuple[EventNid | None, ServerAcl]] = field(factory=lambda: Lru(500))
     push_rules: Lru[UserNid, CompiledRules] = field(factory=lambda: Lru(1_000))
+    push_actions: TwoWay[str, int] = field(factory=lambda: TwoWay(bound=1_000))
     key_counts: Lru[DeviceNid, KeyCounts] = field(factory=lambda: Lru(500))
     customised: frozenset[UserNid] | None = None  # users with push rules of their own
     unread: Lru[tuple[UserNid, RoomNid], Unread] = field(factory=lambda: Lru(5_000))
@@ -185,6 +186,7 @@ class Caches:
             self.server_names,
             self.acls,
             self.push_rules,
+            self.push_actions,
             self.unread,
             self.snapshots,
             self.resolutions,

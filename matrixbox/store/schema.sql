@@ -549,6 +549,37 @@ CREATE TABLE thread_subscription (
 
 CREATE INDEX thread_subscription_changed ON thread_subscription (user_nid, pos);
 
+CREATE TABLE push_actions (
+    actions_nid INTEGER PRIMARY KEY,
+    json        TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE INDEX event_notifying ON event (pos, sub) WHERE notify IS NOT NULL;
+
+CREATE TABLE pusher (
+    pusher_nid          INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_nid            INTEGER NOT NULL,
+    device_nid          INTEGER NOT NULL,     -- that set it; it goes when the device does
+    app_id              TEXT NOT NULL,
+    pushkey             TEXT NOT NULL,
+    app_display_name    TEXT NOT NULL,
+    device_display_name TEXT NOT NULL,
+    profile_tag         TEXT,
+    lang                TEXT NOT NULL,
+    data                BLOB NOT NULL,        -- JSON, with the gateway's URL
+    set_ms              INTEGER NOT NULL,
+    cursor              INTEGER NOT NULL,     -- what happened up to here has been sent
+    badge               INTEGER,              -- the number that the gateway was told; NULL: none
+    failures            INTEGER NOT NULL,     -- in a row
+    failing_since_ms    INTEGER,
+    retry_ms            INTEGER NOT NULL,
+    UNIQUE (app_id, pushkey, user_nid)
+) STRICT;
+
+CREATE INDEX pusher_by_user ON pusher (user_nid);
+
+CREATE INDEX pusher_by_device ON pusher (device_nid);
+
 CREATE TABLE openid_token (
     token_hash BLOB PRIMARY KEY,              -- SHA-256
     user_nid   INTEGER NOT NULL,
