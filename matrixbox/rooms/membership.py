@@ -20,7 +20,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.reading import blocks_invites
 from matrixbox.rooms.restricted import VOUCHER, voucher
 from matrixbox.rooms.state import CurrentState
-from matrixbox.store import account_data, accounts, members, names, rooms
+from matrixbox.store import account_data, accounts, members, names
 from matrixbox.store.caches import Session, StoredEvent
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid, UserNid
@@ -56,14 +56,6 @@ def _send(
     ):
         return present
     return ingest.send(tx, env, room, Draft(MEMBER, who.user_id, content, target))
-
-
-def resident_room(tx: Tx, room_id: RoomId) -> RoomNid:
-    """The number of a room that has a joined user of ours; raises NotFound."""
-    room = names.room_nid(tx, room_id)
-    if room is None or rooms.head(tx, room) is None:
-        raise NotFound("This server does not know that room.")
-    return room
 
 
 def join(
