@@ -242,6 +242,41 @@ async def test_subscriptions_end_with_the_membership(autojump_clock: MockClock) 
         assert (await Talk.of(house, stranger).ask(**body))["rooms"] == {}
 
 
+async def test_who_left_a_room_that_all_may_read_hears_nothing_more_of_it() -> None:
+    """T105: a connection shows what was said up to the leave."""
+    async with household() as house:
+        ann, bo = await house.user("ann"), await house.user("bo")
+        room = await house.room(ann, preset="public_chat")
+        content = {"history_visibility": "world_readable"}
+        await house.set_state(ann, room, "m.room.history_visibility", "", content)
+        await house.join(bo, room)
+        talk = Talk.of(house, bo)
+        await talk.list(state=[["*", "*"]])
+        await house.say(ann, room, "while he was there")
+        await house.kick(ann, room, bo.user_id)
+        await house.say(ann, room, "later")
+        await house.set_state(ann, room, "m.room.topic", "", {"topic": "later"})
+        for one in (talk, Talk.of(house, bo, name="fresh")):
+            (section,) = (await one.list(state=[["*", "*"]], limit=20)).values()
+            assert bodies(section) == ["while he was there"]
+            assert ("m.room.topic", "") not in keys(section)
+
+
+async def test_who_left_and_came_back_gets_the_room_anew() -> None:
+    """[C8.21]."""
+    async with household() as house:
+        ann, bo = await house.user("ann"), await house.user("bo")
+        room = await house.room(ann, preset="public_chat")
+        await house.join(bo, room)
+        talk = Talk.of(house, bo)
+        await talk.list(state=[["m.room.create", ""]])
+        await house.leave(bo, room)
+        await house.join(bo, room)
+        (section,) = (await talk.list(state=[["m.room.create", ""]])).values()
+        assert section["initial"] is True
+        assert keys(section) == {("m.room.create", "")}
+
+
 async def test_invitations_come_with_what_they_came_with_only() -> None:
     """[C8.19], T104."""
     async with household() as house:
@@ -358,6 +393,30 @@ async def test_memberships_come_as_the_timeline_needs_them() -> None:
         assert {key for kind, key in found if kind == "m.room.member"} == {bo.user_id}
         assert ("m.room.power_levels", "") in found
         assert ("m.room.create", "") not in found
+
+
+async def test_memberships_of_an_answer_that_was_lost_come_again() -> None:
+    async with household() as house:
+        ann, bo = await house.user("ann"), await house.user("bo")
+        room = await house.room(ann, preset="public_chat")
+        await house.join(bo, room)
+        await house.say(bo, room, "bo")
+        await house.say(ann, room, "ann")
+        talk = Talk.of(house, ann)
+        await talk.list(limit=1, state=LAZY)
+        before = talk.client.pos
+        for _ in range(2):
+            talk.client.pos = before
+            (section,) = (await talk.list(limit=50, state=LAZY)).values()
+            assert not section["limited"]
+            assert ("m.room.member", bo.user_id) in keys(section)
+        talk.client.pos = before
+        create = ["m.room.create", ""]
+        (section,) = (await talk.list(limit=1, state=[*LAZY, create])).values()
+        assert keys(section) == {("m.room.create", "")}
+        (section,) = (await talk.list(limit=50, state=[*LAZY, create])).values()
+        assert ("m.room.member", bo.user_id) in keys(section)
+        assert await talk.list(limit=50, state=[*LAZY, create]) == {}
 
 
 async def test_name_avatar_heroes_and_counts() -> None:
@@ -614,6 +673,23 @@ async def test_news_wake_who_waits_for_them(autojump_clock: MockClock) -> None:
         assert house.room_id(room) in talk.answer["extensions"]["typing"]["rooms"]
         assert await talk.list(timeout_s=9, extensions={"typing": {"enabled": True}}) == {}
         assert trio.current_time() - start > 14
+
+
+async def test_who_began_to_type_between_two_requests_is_told_of_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with household() as house:
+        ann, bo = await house.user("ann"), await house.user("bo")
+        room = await house.room(ann, preset="public_chat")
+        await house.join(bo, room)
+        asked = {"typing": {"enabled": True}, "to_device": {"enabled": True, "since": "0"}}
+        talk = Talk.of(house, bo)
+        await talk.list(extensions=asked)
+        house.env.typing.start(room, ann.user_id, 20)
+        start = trio.current_time()
+        await talk.list(extensions=asked, timeout_s=60)
+        assert trio.current_time() - start < 1
+        assert house.room_id(room) in talk.answer["extensions"]["typing"]["rooms"]
 
 
 async def test_a_removed_device_hears_that(autojump_clock: MockClock) -> None:
