@@ -232,6 +232,23 @@ def between(
 # --- states
 
 
+def put_out(tx: Tx, room: RoomNid, server: ServerName, event_id: EventId) -> bool:
+    """Whether an event ended the membership of a user of the server, who was in the room.
+
+    To make anything of a kick or a ban a server needs the state before it, which was its own.
+    """
+    stored = events.by_id(tx, event_id)
+    if stored is None or stored.room != room or stored.snapshot is None:
+        return False
+    event = stored.event
+    if event.type != MEMBER or event.state_key is None or _server_of(event.state_key) != server:
+        return False
+    slot = names.slot_nid(tx, (MEMBER, event.state_key))
+    before = {} if slot is None else snapshots.lookup(tx, SnapshotNid(stored.snapshot), [slot])
+    nid = None if slot is None else before.get(slot)
+    return bool(nid) and membership_of(events.by_nid(tx, EventNid(nid or 0)).event) == "join"
+
+
 @frozen
 class Whole:
     """The state before an event, and the auth chains of its events."""

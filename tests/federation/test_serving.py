@@ -139,6 +139,32 @@ async def test_only_servers_in_the_room_are_told_of_it(tmp_path: Path) -> None:
         assert [await here.ask(*target) for target in here.every_target(first)] == refusals
 
 
+async def test_a_server_may_learn_how_it_was_put_out(tmp_path: Path) -> None:
+    """[B11.03], T028: the state before the ban, which was its own; nothing around other events.
+
+    Where it lacks what the ban cites, it could not tell otherwise whether the ban is allowed, and
+    would go on believing that it is in the room.
+    """
+    async with scene(tmp_path) as here:
+        join = await here.join()
+        await here.say("last")
+        await here.town.upon(here.ann, here.room, "ban", user_id=here.bo)
+        room = q(here.room)
+        ban = (await here.town.state(here.ann, here.room))["m.room.member", here.bo]["event_id"]
+        told = await here.good(f"/state_ids/{room}?event_id={q(ban)}")
+        assert join in told["pdu_ids"]
+        assert ban not in told["pdu_ids"]
+        await here.good(f"/state/{room}?event_id={q(ban)}")
+        await here.good(f"/event_auth/{room}/{q(ban)}")
+        (late,) = await here.say("late")
+        for event_id in (late, join):
+            for target in here.every_target(event_id):
+                assert (await here.ask(*target))[0] == 403
+        stranger = here.land.fake("stranger.test")
+        for target in here.every_target(ban):
+            assert (await here.ask(*target, far=stranger))[0] == 403
+
+
 async def test_an_invited_server_is_not_in_the_room(tmp_path: Path) -> None:
     """[B11.06]: an invitation opens nothing but the join."""
     async with scene(tmp_path) as here:

@@ -10,7 +10,7 @@ from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.core.identifiers import EventId, RoomId, ServerName
 from matrixbox.errors import Forbidden, InvalidParam, MissingParam, NotFound
-from matrixbox.rooms import servers
+from matrixbox.rooms import servers, serving
 from matrixbox.store import names, rooms
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -43,16 +43,18 @@ def require_in_room(tx: Tx, room: RoomNid, origin: ServerName) -> None:
         raise Forbidden(NOT_IN_ROOM)
 
 
-def shared_room(tx: Tx, of: RoomId, origin: ServerName) -> RoomNid:
+def shared_room(tx: Tx, of: RoomId, origin: ServerName, at: EventId | None = None) -> RoomNid:
     """A room that the asking server is in, and that its access control list lets it see.
 
+    `at` is the event whose surroundings it wants: those of one that put it out it may have too.
     Raises Forbidden; of unknown rooms and of those of others nothing more is told.
     """
     room = names.room_nid(tx, of)
     if room is None or rooms.head(tx, room) is None:
         raise Forbidden(NOT_IN_ROOM)
     require_allowed(tx, room, origin)
-    require_in_room(tx, room, origin)
+    if at is None or not serving.put_out(tx, room, origin, at):
+        require_in_room(tx, room, origin)
     return room
 
 

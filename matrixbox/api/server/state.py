@@ -53,12 +53,13 @@ def _state_ids(tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId) -
 async def _all_known(call: Call) -> None:
     """Wait a little for the members of a room that was joined without them ([B8.05])."""
     services = call.services
-    room = services.store.read(common.shared_room, common.room_id(call), call.origin)
+    room_id, at = common.room_id(call), common.query_event_id(call)
+    room = services.store.read(common.shared_room, room_id, call.origin, at)
     await services.federation.joins.completions.wait(room, MEMBERS_S)
 
 
 def _whole(tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId) -> Whole:
-    room = common.shared_room(tx, room_id, origin)
+    room = common.shared_room(tx, room_id, origin, event_id)
     if joins.partial(tx, room) is not None:
         raise NotFound("This server does not know all of that room yet.")
     whole = serving.state_before(tx, room, event_id)
@@ -91,7 +92,7 @@ async def event_auth(call: Call) -> Response:
 def _auth_chain(
     tx: Tx, origin: ServerName, room_id: RoomId, event_id: EventId
 ) -> Sequence[EventNid]:
-    room = common.shared_room(tx, room_id, origin)
+    room = common.shared_room(tx, room_id, origin, event_id)
     chain = serving.auth_chain_of(tx, room, event_id)
     if chain is None:
         raise NotFound(timeline.NO_EVENT)
