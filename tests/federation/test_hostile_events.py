@@ -158,7 +158,7 @@ def test_t008_unsigned_is_not_trusted(siege: Siege) -> None:
     alice, graph = siege.joined("12")
     said = message(graph, siege.foe.user("mallory"))
     unsigned = {
-        "age": 10**300,
+        "age": 10**60,
         "redacted_because": {"content": {"reason": "none"}},
         "prev_content": {"body": "planted"},
         "membership": "ban",
@@ -229,9 +229,8 @@ def test_t034_others_cannot_join_or_part_our_users(siege: Siege) -> None:
         siege.foe.send([pdu])
         never(alice, graph.room_id, event_id_of(graph.rules, pdu))
     assert alice.membership(graph.room_id, alice) == "join"
-    assert "displayname" not in repr(
-        alice.content(graph.room_id, "m.room.member", alice.user_id)
-    ) or "Fool" not in repr(alice.content(graph.room_id, "m.room.member", alice.user_id))
+    member = alice.content(graph.room_id, "m.room.member", alice.user_id)
+    assert member.get("displayname") != "Fool"
     assert alice.membership(graph.room_id, bob) is None
     assert bob.section("join", graph.room_id) is None
 

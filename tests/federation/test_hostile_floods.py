@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from matrixbox.core.events import Event, parse_event
 from matrixbox.core.signing import event_id_of
 from tests.federation.hostile import V2, Reply, local_name
 from tests.federation.pair import eventually
-from tests.federation.siege import MIB, Siege
+from tests.federation.siege import MIB, Siege, besieged
 from tests.rooms.far import Graph
 
 
@@ -92,11 +93,12 @@ def _append(graph: Graph, kind: str, sender: str, content: Any, key: str) -> Eve
     return event
 
 
-def test_t033_a_flood_of_invitations_ends(siege: Siege) -> None:
+def test_t033_a_flood_of_invitations_ends(tmp_path: Path) -> None:
     """At most 20 from one server in an hour; the invited person's sync stays small."""
-    alice = siege.side.person("alice")
+    limits = {"rate_limits": True, "password_hash_cost": "lowest"}
     replies: list[Reply] = []
-    with siege.another() as foe:
+    with besieged(tmp_path, limits=limits) as siege, siege.survived():
+        foe, alice = siege.foe, siege.home
         for _ in range(40):
             graph = foe.room("11", join_rule="invite")
             parents = [graph.last()]
@@ -110,10 +112,10 @@ def test_t033_a_flood_of_invitations_ends(siege: Siege) -> None:
             where = f"{local_name(graph.room_id)}/{local_name(event_id_of(graph.rules, pdu))}"
             body = {"room_version": "11", "event": pdu, "invite_room_state": []}
             replies.append(foe.request("PUT", f"{V2}/invite/{where}", body))
-    statuses = [reply.status for reply in replies]
-    assert set(statuses) == {200, 429}
-    assert statuses.count(200) <= 20
-    assert len(alice.sync()["rooms"]["invite"]) == statuses.count(200)
+        statuses = [reply.status for reply in replies]
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) <= 20
+        assert len(alice.sync()["rooms"]["invite"]) == statuses.count(200)
 
 
 def test_t067_replayed_requests_change_nothing(siege: Siege) -> None:

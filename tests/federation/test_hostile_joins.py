@@ -59,6 +59,7 @@ def _content(**changed: Any) -> Change:
         _content(membership="invite"),
         _set(state_key=None),
     ],
+    ids=["levels", "message", "sender", "target", "room", "ban", "invite", "no target"],
 )
 def test_t030_templates_of_something_else_are_not_signed(siege: Siege, change: Change) -> None:
     graph = siege.foe.room("11")
