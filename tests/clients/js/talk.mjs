@@ -13,6 +13,7 @@ import { setImmediate as nextTick } from "node:timers/promises";
 console.log = console.info = console.debug = console.trace = console.error;
 
 const sdk = await import("matrix-js-sdk");
+const { SlidingSync } = await import("matrix-js-sdk/lib/sliding-sync.js");
 const { ENCRYPTION, Secrets, encrypted } = await import("./encryption.mjs");
 
 const silent = () => {};
@@ -155,9 +156,13 @@ const ACCOUNTS = {
         );
     },
     logout: (talker) => talker.client.logout(true),
-    async start(talker, { lazy = false, limit = 20, threads = false, left = false, encryption = false }) {
+    async start(
+        talker,
+        { lazy = false, limit = 20, threads = false, left = false, encryption = false, sliding = false },
+    ) {
         if (encryption) await encrypted(talker);
         await talker.client.startClient({
+            slidingSync: sliding ? slidingSync(talker, limit) : undefined,
             initialSyncLimit: limit,
             lazyLoadMembers: lazy,
             threadSupport: threads,
@@ -289,6 +294,21 @@ const VIEWS = {
 };
 
 const COMMANDS = { ...ACCOUNTS, ...ROOMS, ...MESSAGES, ...OWN, ...VIEWS, ...ENCRYPTION };
+
+/** Sliding sync over all rooms, with the state that Element asks for. */
+function slidingSync(talker, limit) {
+    const state = [
+        ["m.room.member", "$ME"],
+        ["m.room.member", "$LAZY"],
+        ...["name", "topic", "avatar", "canonical_alias", "create", "power_levels", "join_rules"].map(
+            (kind) => [`m.room.${kind}`, ""],
+        ),
+        ...["encryption", "history_visibility", "tombstone"].map((kind) => [`m.room.${kind}`, ""]),
+    ];
+    const all = { ranges: [[0, 99]], required_state: state, timeline_limit: limit };
+    const lists = new Map([["all", all]]);
+    return new SlidingSync(talker.baseUrl, lists, all, talker.client, 10_000);
+}
 
 /** The room's timelines that the SDK has joined to the live one, oldest first. */
 function linked(room) {
