@@ -17,8 +17,10 @@ from matrixbox.tasks import jittered
 
 AT_ONCE = 64
 AT_ONCE_PER_GATEWAY = 6
-MAX_WAITING = 20
-"""For one pusher; beyond, only the newest of each room is kept (T132)."""
+MAX_WAITING = 100
+"""For one pusher; beyond, and while its gateway fails, the newest of each room is kept (T132)."""
+MAX_KEPT = 20
+"""Of these, the newest."""
 BADGE_PAUSE_S = 1.0
 """A count that changed waits so long for the next change: who reads, reads on."""
 FIRST_PAUSE_S = 1.0
@@ -76,12 +78,12 @@ class Queue:
         """Keep what is at work now, and the newest of each room, in order."""
         first = [self.waiting.popleft()] if self.is_busy and self.waiting else []
         newest = {news.room: news for news in self.waiting}
-        kept = sorted(newest.values(), key=lambda news: news.pos)[-MAX_WAITING:]
+        kept = sorted(newest.values(), key=lambda news: news.pos)[-MAX_KEPT:]
         self.waiting = deque([*first, *kept])
 
     def touched(self, now_s: float) -> None:
         """The user's count may be another one soon."""
-        if self.badge is not None and self.badge_due_s is None:
+        if self.badge_due_s is None:
             self.badge_due_s = now_s + BADGE_PAUSE_S
 
     def succeeded(self) -> None:
@@ -96,6 +98,12 @@ class Queue:
         if self.failing_since_ms is None or self.failing_since_ms > now_ms:
             self.failing_since_ms = now_ms
         self.due_s = now_s + jittered(pause_after(self.failures))
+
+    def is_badge_due(self, now_s: float) -> bool:
+        """Whether to see now what the count is; gateways that know none are not told of it."""
+        if self.badge is None:
+            self.badge_due_s = None
+        return self.badge_due_s is not None and self.badge_due_s <= now_s
 
     @property
     def next_s(self) -> float | None:

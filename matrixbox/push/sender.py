@@ -208,22 +208,23 @@ class PushSender:
         pusher = queue.pusher
         if self._queues.get(pusher.nid) is not queue:
             return False  # removed
+        if not (queue.waiting or queue.is_badge_due(trio.current_time())):
+            return False
         unread = await self._badges.unread(pusher.user)
         now_ms = self.env.clock.now_ms()
+        body = None
         if queue.waiting:
             body = self.store.read(body_for, pusher, queue.waiting[0], unread, now_ms)
             if body is not None and not await self._call(queue, pusher, body):
                 return False
             queue.waiting.popleft()
         else:
-            if queue.badge_due_s is None or queue.badge_due_s > trio.current_time():
-                return False
-            is_other = unread != queue.badge
-            if is_other and not await self._call(queue, pusher, badge_for(pusher, unread)):
-                return False
-            body = None
             queue.badge_due_s = None
-            queue.badge = unread
+            if unread != queue.badge:
+                body = badge_for(pusher, unread)
+                if not await self._call(queue, pusher, body):
+                    queue.touched(trio.current_time())
+                    return False
         if body is not None:
             queue.badge = unread
         self._note(queue)

@@ -178,6 +178,23 @@ BODIES: Mapping[str, list[Any]] = {
             "pattern": "x",
         }
     ],
+    f"POST {CLIENT}/v3/pushers/set": [
+        {
+            "kind": "http",
+            "app_id": "org.example.app",
+            "pushkey": "key",
+            "app_display_name": "App",
+            "device_display_name": "Phone",
+            "lang": "en",
+            "profile_tag": "x",
+            "append": True,
+            "data": {
+                "url": "https://push.invalid/_matrix/push/v1/notify",
+                "format": "event_id_only",
+            },
+        },
+        {"kind": None, "app_id": "org.example.app", "pushkey": "key"},
+    ],
     f"PUT {RULE}/enabled": [{"enabled": True}],
     f"PUT {RULE}/actions": [{"actions": ["notify"]}],
     f"POST {ROOM}/receipt/{{receipt_type}}/{{event_id}}": [{"thread_id": "main"}],
@@ -250,6 +267,7 @@ QUERIES: Mapping[str, dict[str, Any]] = {
     f"GET {ROOM}/context/{{event_id}}": {"limit": "5", "filter": EVENT_FILTER},
     f"GET {CLIENT}/v1/rooms/{{room_id}}/timestamp_to_event": {"ts": "5", "dir": "f"},
     f"PUT {RULE}": {"before": "second"},
+    f"GET {CLIENT}/v3/notifications": {"from": "5_0", "limit": "5", "only": "highlight"},
     RELATIONS: {**PAGE, "recurse": "true"},
     f"{RELATIONS}/{{rel_type}}": {**PAGE, "recurse": "true"},
     f"{RELATIONS}/{{rel_type}}/{{event_type}}": {**PAGE, "recurse": "true"},

@@ -13,6 +13,7 @@ MODULES = (
     "syncing",
     "encryption",
     "sliding",
+    "push",
 )
 
 
