@@ -194,7 +194,7 @@ def test_a_room_is_upgraded(pair: Pair, first: str) -> None:
     pair.agree(room, alice, bob)
 
 
-@pytest.mark.parametrize("version", ["1", "12"])
+@pytest.mark.parametrize(("first", "version"), [("ours", "12"), ("theirs", "1")])
 def test_the_past_is_fetched(pair: Pair, first: str, version: str) -> None:
     """Backfill of 200 events, oldest last, none missing and none twice."""
     here, there = pair.sides(first)
