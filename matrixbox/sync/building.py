@@ -12,7 +12,6 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from matrixbox.core.events import membership_of
 from matrixbox.core.filters import Filter
 from matrixbox.core.json import Json, encode
 from matrixbox.rooms import push_rules, stripped
@@ -21,7 +20,7 @@ from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.reading import Reader, blocks_invites, ignored_users
 from matrixbox.rooms.tokens import SyncToken
 from matrixbox.rooms.typing import Typing
-from matrixbox.store import account_data, events, joins, members, names, receipts, rooms
+from matrixbox.store import account_data, joins, members, names, receipts, rooms
 from matrixbox.store.account_data import GLOBAL
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import Doorbell, Key, StreamPos, receipts_key, room_key, user_key
@@ -312,13 +311,8 @@ class Builder:
 
     def _memberships_since(self, member: Member) -> list[str | None]:
         """The user's memberships that ended after ``since``, oldest first."""
-        slot = names.slot_nid(self.tx, ("m.room.member", self.request.who.user_id))
-        changes = rooms.state_changes(self.tx, member.room, self.since.pos, self.token.pos)
-        return [
-            membership_of(events.by_nid(self.tx, change.old).event) if change.old else None
-            for change in changes
-            if change.slot == slot
-        ]
+        window = Window(self.since.pos, self.token.pos)
+        return sections.memberships_since(self._reader(member.room), window)
 
     def _invited(self, member: Member) -> Answer | None:
         state = stripped.read(self.tx, member.room, member.user)

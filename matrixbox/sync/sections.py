@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
+from matrixbox.core.events import membership_of
 from matrixbox.core.filters import EventFilter
 from matrixbox.core.json import Json, encode
 from matrixbox.rooms import counts, push_rules
@@ -217,6 +218,17 @@ def state_events(
         if wanted.allows(stored.event.type, stored.event.sender, stored.event.content):
             chosen.append(stored)
     return chosen
+
+
+def memberships_since(reader: Reader, window: Window) -> list[str | None]:
+    """The user's memberships that ended in a window, oldest first."""
+    tx = reader.tx
+    slot = names.slot_nid(tx, (MEMBER, names.user_id(tx, reader.user)))
+    return [
+        membership_of(events.by_nid(tx, change.old).event) if change.old else None
+        for change in rooms.state_changes(tx, reader.room, window.since, window.now)
+        if change.slot == slot
+    ]
 
 
 # --- what surrounds them

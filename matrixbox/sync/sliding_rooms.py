@@ -10,7 +10,6 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
-from matrixbox.core.events import membership_of
 from matrixbox.core.filters import EventFilter
 from matrixbox.core.json import Json
 from matrixbox.rooms import counts, stripped
@@ -231,13 +230,7 @@ class RoomTeller:
 
     def _memberships_since(self, member: Member) -> list[str | None]:
         """The user's memberships that have ended since, oldest first."""
-        slot = names.slot_nid(self.tx, (MEMBER, self.moment.who.user_id))
-        changes = rooms.state_changes(self.tx, self.room, self.since, member.pos)
-        return [
-            membership_of(events.by_nid(self.tx, change.old).event) if change.old else None
-            for change in changes
-            if change.slot == slot
-        ]
+        return sections.memberships_since(self._reader(), Window(self.since, member.pos))
 
     # --- the timeline
 

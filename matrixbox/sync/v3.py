@@ -9,19 +9,18 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from matrixbox.core.json import encode
 from matrixbox.errors import UnknownToken
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.tokens import SyncToken
-from matrixbox.store import accounts, members, to_device
-from matrixbox.store.caches import Session
-from matrixbox.store.changes import Key, StreamPos, receipts_key, room_key, user_key
+from matrixbox.store import accounts, to_device
+from matrixbox.store.changes import Key, StreamPos
 from matrixbox.store.database import Store
-from matrixbox.store.memberships import Membership
 from matrixbox.store.transaction import Tx
 from matrixbox.sync.building import Answer, Builder, SyncRequest, empty_answer
+from matrixbox.sync.listening import Listening
 from matrixbox.sync.sends import Sends
 
 MAX_TIMEOUT_S = 120.0
@@ -31,15 +30,6 @@ COALESCE_S = 0.05
 Waiting = Callable[[float], AbstractAsyncContextManager[trio.CancelScope]]
 
 
-@frozen
-class Keys:
-    """What a user listens to, found out at a stream position."""
-
-    since: int
-    urgent: frozenset[Key]
-    all: frozenset[Key]
-
-
 @define(eq=False)
 class SyncService:
     """Answers `/sync`."""
@@ -47,7 +37,10 @@ class SyncService:
     store: Store
     env: Env
     sends: Sends = field(factory=Sends)
-    _keys: dict[int, Keys] = field(factory=dict)
+    _listening: Listening = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._listening = Listening(self.store)
 
     async def sync(self, request: SyncRequest, waiting: Waiting) -> bytes:
         """The answer, as soon as there is something to tell or the time is over.
@@ -66,7 +59,7 @@ class SyncService:
             await self.store.write(to_device.remove_until, request.who.device, since.inbox)
         while True:
             token = SyncToken(doorbell.position, self.env.typing.serial)
-            keys = self._listening_keys(request.who, token.pos)
+            keys = self._listening.keys(request.who, token.pos)
             if since is None or request.full_state or self._has_news(since, keys.all):
                 answer, is_news = self.store.read(self._build, request, since, token)
                 if is_news or since is None or request.full_state:
@@ -95,18 +88,6 @@ class SyncService:
             or self.env.typing.any_changed_since(keys, since.serial)
             or (presence is not None and presence.any_changed_since(since.serial))
         )
-
-    def _listening_keys(self, who: Session, now: int) -> Keys:
-        """What rings for a user: the user, and the rooms that the user is in."""
-        mine = user_key(who.user)
-        known = self._keys.get(who.user)
-        if known is None or self.store.doorbell.has_news(StreamPos(known.since), mine):
-            found = self.store.read(members.rooms_of, who.user)
-            joined = [m.room for m in found if m.membership is Membership.JOIN]
-            urgent = frozenset([mine, *map(room_key, joined)])
-            known = Keys(now, urgent, urgent.union(map(receipts_key, joined)))
-            self._keys[who.user] = known
-        return known
 
     # --- building an answer
 

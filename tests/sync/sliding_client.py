@@ -18,7 +18,8 @@ from matrixbox.store.database import Store
 from matrixbox.store.memberships import Membership
 from matrixbox.sync.sliding import SlidingService
 from matrixbox.sync.sliding_request import Form, SlidingRequest
-from tests.sync.client import RoomMemory, waiting
+from matrixbox.sync.v3 import SyncService
+from tests.sync.client import Client, RoomMemory, waiting
 
 EVERYTHING = {
     Form.UNSTABLE: {"timeline_limit": 10, "required_state": [["*", "*"]]},
@@ -49,11 +50,12 @@ class SlidingClient:
     receipts: dict[str, dict[tuple[str, str, str], str]] = field(factory=dict)
     names: dict[str, Any] = field(factory=dict)
     messages: list[Any] = field(factory=list)
+    keys: dict[str, Any] = field(factory=dict)  # of the devices of those who are followed
 
     def everything(self) -> dict[str, Any]:
         """The body that asks for all rooms and everything about them."""
         body = {"all": EVERYTHING[self.form]}
-        return {"lists": body, "extensions": ALL_EXTENSIONS}
+        return {"lists": body, "extensions": dict(ALL_EXTENSIONS)}
 
     async def ask(self, body: dict[str, Any] | None = None, timeout_s: float = 0) -> dict[str, Any]:
         """One call; the answer may be lost afterwards."""
@@ -109,10 +111,32 @@ class SlidingClient:
             self.typing[room_id] = sorted(event["content"]["user_ids"])
         for room_id, event in found.get("receipts", {}).get("rooms", {}).items():
             self._take_receipts(room_id, event["content"])
+        if "e2ee" in found:
+            self._take_keys(found["e2ee"])
         if "to_device" in found:
             self.messages += found["to_device"]["events"]
             self.to_device = found["to_device"]["next_batch"]
         self.pos = answer["pos"]
+
+    def _take_keys(self, found: dict[str, Any]) -> None:
+        """Follow the devices of those with whom a room is shared, as a client that encrypts."""
+        classic = self.classic
+        if self.pos is None:
+            changed, left = classic.sharing(), set()
+        else:
+            lists = found.get("device_lists", {"changed": [], "left": []})
+            changed, left = set(lists["changed"]) - {self.who.user_id}, set(lists["left"])
+            assert not changed & left
+            assert left <= set(self.keys), "nobody is let go who was not followed"
+        for user_id in left:
+            del self.keys[user_id]
+        for user_id in changed:
+            self.keys[user_id] = classic.keys_of(user_id)
+
+    @property
+    def classic(self) -> Client:
+        """A client of the same device on /sync, which knows nothing."""
+        return Client(self.store, SyncService(self.store, self.service.env), self.who)
 
     def _take_room(self, room_id: str, section: dict[str, Any], base: int) -> None:
         stripped = section.get("invite_state", section.get("stripped_state"))
