@@ -19,6 +19,7 @@ from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import checks, commit, outliers, succession
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.restricted import VOUCHER
 from matrixbox.rooms.state import SnapshotState
 from matrixbox.store import events, joins, names, rooms, servers, snapshots
 from matrixbox.store.caches import StoredEvent
@@ -119,9 +120,12 @@ def prepare(tx: Tx, env: Env, room: RoomNid, some: Sequence[tuple[SlotNid, Event
 
 def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:
     """Take the state for the room's own, and our join for its end.  Raises Unusable."""
-    before = snapshots.derive(tx, snapshots.EMPTY, arrived.state)
+    state = arrived.state
+    if arrived.partial is not None:
+        state = {**_voucher_of(tx, room, arrived.join), **state}
+    before = snapshots.derive(tx, snapshots.EMPTY, state)
     auth = _judged(tx, room, arrived.join, SnapshotState(tx, before))
-    lay(tx, env, room, arrived.state)
+    lay(tx, env, room, state)
     # What was the room's end is past; it is part of the history that our join closes.
     rooms.set_head(tx, room, Head((), before))
     earlier = events.by_id(tx, arrived.join.event_id)
@@ -138,6 +142,19 @@ def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:
     )
     _settle(tx, room, stored, arrived.partial)
     return stored
+
+
+def _voucher_of(tx: Tx, room: RoomNid, join: Event) -> State:
+    """The membership of the user who let ours in, by which the join is judged ([B8.09]).
+
+    Servers that leave the members out of the state leave out this one too; the join cites it.
+    """
+    wanted = names.slot_nid(tx, (MEMBER, str(join.content.get(VOUCHER))))
+    return {
+        slot: nid
+        for _, nid, slot, status in joins.state_rows(tx, room, join.auth_event_ids)
+        if slot == wanted and not status & Status.REJECTED
+    }
 
 
 def _judged(tx: Tx, room: RoomNid, join: Event, state: SnapshotState) -> list[StoredEvent]:

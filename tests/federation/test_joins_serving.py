@@ -348,6 +348,27 @@ async def test_a_local_user_is_let_in_by_another_server(tmp_path: Path) -> None:
         assert (await one.state(ann, room))["m.room.member", cy.user_id] is not None
 
 
+async def test_t035_who_let_a_user_in_need_not_be_among_the_members_told(tmp_path: Path) -> None:
+    """[B8.05], [B8.09]: the join cites its voucher, whom the state without members leaves out."""
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, bo = await one.register("ann"), await two.register("bo")
+        allowed = await one.room(ann)
+        rules = {
+            "join_rule": "restricted",
+            "allow": [{"type": "m.room_membership", "room_id": allowed}],
+        }
+        state = [{"type": "m.room.join_rules", "content": rules}]
+        room = await one.room(ann, name="The inner room", initial_state=state)
+        await two.join(bo, allowed, "one.test")
+        await two.join(bo, room, "one.test")
+        found = await two.state(bo, room)
+        assert found["m.room.member", bo.user_id]["content"]["membership"] == "join"
+        assert found["m.room.member", ann.user_id]["content"]["membership"] == "join"
+        await two.upon(bo, room, "leave")
+        await two.join(bo, room, "one.test")
+
+
 # --- invitations
 
 
