@@ -5,7 +5,7 @@ A connection belongs to a device.  What it knows is opaque here: bytes that `syn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
@@ -93,7 +93,7 @@ def begin(
 
 
 def put(
-    tx: Tx, nid: int, used_ms: int, head: Head, rooms: Iterable[tuple[RoomNid, bytes | None]]
+    tx: Tx, nid: int, used_ms: int, head: Head, rooms: Sequence[tuple[RoomNid, bytes | None]]
 ) -> bool:
     """Store what a connection came to know; a room without bytes is forgotten.
 
@@ -112,16 +112,12 @@ def put(
     )
     if not tx.rows_changed:
         return False
-    for room, entry in rooms:
-        if entry is None:
-            tx.run("DELETE FROM sliding_room WHERE conn_nid = ? AND room_nid = ?", nid, room)
-        else:
-            tx.run(
-                "INSERT OR REPLACE INTO sliding_room (conn_nid, room_nid, entry) VALUES (?, ?, ?)",
-                nid,
-                room,
-                entry,
-            )
+    gone = [(nid, room) for room, entry in rooms if entry is None]
+    tx.many("DELETE FROM sliding_room WHERE conn_nid = ? AND room_nid = ?", gone)
+    tx.many(
+        "INSERT OR REPLACE INTO sliding_room (conn_nid, room_nid, entry) VALUES (?, ?, ?)",
+        [(nid, room, entry) for room, entry in rooms if entry is not None],
+    )
     return True
 
 

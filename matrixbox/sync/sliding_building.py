@@ -21,7 +21,8 @@ from matrixbox.store.database import Store
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
-from matrixbox.sync.sliding_entries import LIVE, UNKNOWN, Entry, Knowledge, Wide
+from matrixbox.sync.sections import MAX_TIMELINE
+from matrixbox.sync.sliding_entries import LIVE, NEVER, UNKNOWN, Entry, Knowledge, Wide
 from matrixbox.sync.sliding_extensions import ExtensionTeller
 from matrixbox.sync.sliding_lists import Looked, RoomLists, Scope
 from matrixbox.sync.sliding_request import SlidingRequest, Wanted
@@ -80,9 +81,8 @@ class SlidingBuilder:
     def _look(self, tx: Tx) -> tuple[Looked, AbstractSet[RoomNid], set[RoomNid]]:
         """What the client looks at, the direct conversations in it, and which rooms are gone."""
         who, known = self.moment.who, self.moment.connection.entries
-        lists = RoomLists(
-            tx, self.moment.activities, who.user, who.user_id, self.moment.now, known.keys()
-        )
+        shown = {room for room, entry in known.items() if entry.room != NEVER}
+        lists = RoomLists(tx, self.moment.activities, who.user, who.user_id, self.moment.now, shown)
         looked = lists.look(self.request)
         direct = {room for room in looked.rooms if lists.is_direct(room)}
         present = {member.room for member in members.rooms_of(tx, who.user)}
@@ -140,7 +140,7 @@ class SlidingBuilder:
             and scope.member.membership is Membership.JOIN
             and scope.member.pos <= self.moment.base.pos
             and entry.config == config
-            and scope.limit <= entry.limit
+            and min(scope.limit, MAX_TIMELINE) <= entry.limit
             and entry.is_dm is is_dm
             and room_key(room) not in rung
             and receipts_key(room) not in rung

@@ -63,7 +63,7 @@ class RoomLists:
     user: UserNid
     user_id: UserId
     now: int
-    known: AbstractSet[RoomNid]  # that the client was told of
+    known: AbstractSet[RoomNid]  # that the client was told of, though the user may have left
     _direct: AbstractSet[str] | None = None
     _tags: Mapping[RoomNid, AbstractSet[str]] | None = None
     _ignored: AbstractSet[str] | None = None
