@@ -70,21 +70,27 @@ class Memberships:
             return False
         change = Change(room_id, who.user_id, "leave", content)
         asked = self.joins.candidates(Wanted(who, room_id))
+        taken: list[Event] = []
+
+        async def attempt(server: ServerName) -> None:
+            taken.append(await self._leave(server, change))
+
         try:
             with trio.move_on_after(LEAVE_S):
-                await failing.in_turn(room_id, asked, lambda server: self._leave(server, change))
+                await failing.in_turn(room_id, asked, attempt)
         except MatrixError as error:
             log.info("nobody heard that a user left", room=room_id, reason=error.text)
-        await self._write(outside.put_left, room, who.user)
+        await self._write(outside.put_left, room, who.user, taken[0] if taken else None)
         return True
 
-    async def _leave(self, server: ServerName, change: Change) -> None:
+    async def _leave(self, server: ServerName, change: Change) -> Event:
         event = (await self.joins.template(server, change)).event
         path = (event.room_id, event.event_id)
         uri = target("v2", "send_leave", *path)
         await self.client.put_json(
             server, uri, dict(event.json), limits=MAKE_LIMITS, ignore_backoff=True
         )
+        return event
 
     # --- knocking
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
-from matrixbox.core.client_format import strip_foreign, stripped_state
+from matrixbox.core.client_format import client_event, strip_foreign, stripped_state
 from matrixbox.core.events import Event, membership_of
 from matrixbox.core.identifiers import RoomId, ServerName, UserId, server_of
 from matrixbox.core.json import Json, encode
@@ -107,13 +107,20 @@ def _kept(shown: Iterable[Json]) -> list[dict[str, Json]]:
     return kept
 
 
-def put_left(tx: Tx, _env: Env, room: RoomNid, user: UserNid) -> None:
-    """An invitation refused or withdrawn, a knock taken back or refused."""
+def put_left(tx: Tx, _env: Env, room: RoomNid, user: UserNid, event: Event | None = None) -> None:
+    """An invitation refused or withdrawn, a knock taken back or refused.
+
+    The event that did it, if there is one, is kept to be shown to the user's clients ([C8.20]).
+    """
     present = members.get(tx, room, user)
     if present is None or present.membership not in (Membership.INVITE, Membership.KNOCK):
         return
     joins.drop_outside(tx, room, user)
-    members.drop_stripped(tx, room, user)
+    if event is None:
+        members.drop_stripped(tx, room, user)
+    else:
+        shown = client_event(event, with_room_id=False)
+        members.set_stripped(tx, room, user, encode([shown]))
     members.put(tx, room, user, Membership.LEAVE, NO_EVENT, tx.position())
     tx.changed(users=(user,))
 
@@ -136,7 +143,7 @@ def withdraw(tx: Tx, env: Env, event: Event) -> bool:
     server = server_of(event.sender)
     if server != server_of(found.sender) and server not in found.servers:
         return False
-    put_left(tx, env, room, user)
+    put_left(tx, env, room, user, event)
     return True
 
 

@@ -55,7 +55,11 @@ def renew(tx: Tx, room: RoomNid) -> None:
 
 
 def read(tx: Tx, room: RoomNid, user: UserNid) -> list[Mapping[str, Json]]:
-    """What was kept, the membership event last."""
+    """What was kept, the membership event last.
+
+    Of somebody who left without having been in, the leave alone, in client format: it is in no
+    graph here if this server was not in the room either.
+    """
     stored = members.stripped(tx, room, user)
     found = [] if stored is None else decode_stored(stored)
     assert isinstance(found, list)

@@ -223,6 +223,7 @@ def is_account(tx: Tx, user: UserNid) -> bool:
 def forget(tx: Tx, room: RoomNid, user: UserNid) -> None:
     """Hide a room that the user has left."""
     tx.run("UPDATE member SET forgotten = 1 WHERE room_nid = ? AND user_nid = ?", room, user)
+    drop_stripped(tx, room, user)
     tx.after_commit(tx.caches.rooms_of.drop, user)
 
 

@@ -321,18 +321,28 @@ class Builder:
             return None
         return {"invite_state": {"events": state}}
 
+    def _with_leave(self, member: Member, answer: Answer) -> Answer:
+        """A timeline with a leave at its end that is in no graph here."""
+        if not member.event:
+            wanted = self.request.filter
+            allowed = wanted.room.timeline.in_room(names.room_id(self.tx, member.room))
+            for event in stripped.read(self.tx, member.room, member.user):
+                if allowed.allows(str(event["type"]), str(event["sender"])):
+                    answer["timeline"]["events"].append(wanted.project(event))
+        return answer
+
     def _left(self, member: Member, entries: list[account_data.Entry]) -> Answer | None:
         """A room that the user is no longer in, up to the leave ([C8.20])."""
         was_joined = not self.initial and self._memberships_since(member)[:1] == ["join"]
         window = Window(self.since.pos if was_joined else 0, member.pos)
         reader = self._reader(member.room)
         if rooms.head(self.tx, member.room) is None:
-            return empty_room(self.token)
+            return self._with_leave(member, empty_room(self.token))
         parts = _Room(self.tx, self.request, reader, window, whole=not was_joined)
         if reader.parting() == member.event:
             answer, _ = parts.timeline_and_state()
             answer.pop("summary", None)  # it counts who is in the room now
         else:  # an invitation refused, a knock taken back, a ban of who was not there (T104)
-            answer = parts.timeline_only()
+            answer = self._with_leave(member, parts.timeline_only())
         answer["account_data"] = {"events": self._account_events(member.room, entries)}
         return answer
