@@ -59,10 +59,10 @@ async def test_presets_and_options_of_a_new_room_are_honoured(pair: tuple[Client
     await bob.do("join", room=room)
     view = await bob.until(is_joined, room=room)
     assert (view["version"], view["name"], view["topic"]) == ("11", "Attic", "Boxes")
-    levels = {event["type"]: event["content"] for event in view["timeline"] if event["key"] == ""}
     # Bob may set the name: a trusted room gives those who are invited the maker's level.
     await bob.do("set_state", room=room, type="m.room.name", content={"name": "Loft"})
-    await alice.until(lambda view: view["name"] == "Loft", room=room)
+    view = await alice.until(lambda view: view["name"] == "Loft", room=room)
+    levels = {event["type"]: event["content"] for event in view["timeline"] if event["key"] == ""}
     assert levels["m.room.power_levels"]["users"][bob.user_id] == 100
 
 

@@ -14,6 +14,7 @@ from matrixbox.core.filters import (
     parse_filter,
     project,
 )
+from matrixbox.core.identifiers import RoomId
 from matrixbox.core.json import encode
 from matrixbox.core.paths import parse_path
 
@@ -292,3 +293,10 @@ def test_projection_keeps_nothing_that_was_not_there(value, fields):
         return part == whole
 
     assert inside(kept, event)
+
+
+def test_a_filter_of_events_is_closed_in_a_room_that_it_does_not_name():
+    here, there = RoomId("!here:a.test"), RoomId("!there:a.test")
+    wanted = EventFilter(rooms=frozenset([here]))
+    assert wanted.in_room(here) is wanted
+    assert not wanted.in_room(there).allows("m.room.message", "@a:a.test")

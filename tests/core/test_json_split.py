@@ -142,3 +142,14 @@ def test_t036_memory_stays_flat_however_long_the_text():
     tracemalloc.stop()
     assert count == 40_001
     assert peak < 2**20
+
+
+def test_a_name_that_is_no_utf8_is_refused():
+    with pytest.raises(NotJson, match="UTF-8"):
+        pieces(b'{"\xff":1,"state":[]}')
+
+
+def test_empty_chunks_are_no_end():
+    chunks = [b"", b'{"state"', b"", b":[1", b"", b"]}", b""]
+    found = list(split_object(chunks, ARRAYS, max_piece=100, max_pieces=10))
+    assert put_together(found) == {"state": [1]}

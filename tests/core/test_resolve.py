@@ -643,6 +643,24 @@ def test_version_12_knows_its_create_event_by_the_room_id():
     assert merge(room, {TOPIC: topic}, {})[TOPIC] is topic
 
 
+@pytest.mark.parametrize("version", ["2", "6", "9"])
+def test_v2_a_sender_whose_level_cannot_be_read_counts_as_zero_in_the_power_order(version):
+    """The text is silent; nobody can be let in by such a level, but the order needs a number."""
+    room = standard_room(version)
+    odd = room.make(
+        "m.room.power_levels",
+        room.level_content({"users": {MOD: 50}, "users_default": "odd"}),
+        sender=CREATOR,
+        key="",
+    )
+    branches = []
+    for levels in (room.state[POWER_LEVELS], odd):
+        room.state[POWER_LEVELS] = levels
+        rules = state_event(room, JOIN_RULES, BOB, content={"join_rule": "public"})
+        branches.append(branch(room, rules))
+    assert JOIN_RULES not in merge(room, *branches)  # none of them is allowed
+
+
 @FROM_V2
 def test_v2_links_through_events_that_are_not_in_conflict_order_nothing(version):
     """The graph that is sorted is that of the events to be sorted, as in all servers; in version

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import pytest
+import trio
 
 from matrixbox.core.json import encode
 from matrixbox.errors import DuplicateAnnotation, Forbidden, NotFound, Unknown
@@ -111,6 +112,7 @@ async def test_the_latest_valid_edit_is_bundled_and_the_content_stays(scene):
     original = await sent(house, ann, room, "one")
     assert bundle(house, bo, room, original) == {}
     await edit(house, ann, room, original, "two")
+    await trio.sleep(0.002)  # of edits of the same time the greater id would be the latest
     last = await edit(house, ann, room, original, "three")
     found = bundle(house, bo, room, original)["m.replace"]
     assert found["event_id"] == last
