@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 
-from matrixbox.accounts.sessions import hash_token
+from matrixbox.accounts.hashing import hash_token
 from matrixbox.core.identifiers import UserId
 from matrixbox.errors import UnknownToken
 from matrixbox.store import accounts, openid_tokens

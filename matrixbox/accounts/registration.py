@@ -75,9 +75,10 @@ def register(
     password_hash: str | None,
     now_ms: int,
     device: tuple[DeviceId | None, str | None] | None,
+    refreshable_ms: int | None = None,
 ) -> tuple[Account, SignedIn | None]:
     """Make an account and, unless ``device`` is None, sign its first device in."""
     account = make_account(tx, server_name, localpart, password_hash, now_ms)
     if device is None:
         return account, None
-    return account, sessions.open_session(tx, account, *device)
+    return account, sessions.open_session(tx, account, *device, refreshable_ms)

@@ -5,17 +5,25 @@ Matrix v1.19, Client-Server API, "Legacy API", "Device management" ([C2.01] to [
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import secrets
 import string
 
 from attrs import frozen
 
+from matrixbox.accounts import refreshing
+from matrixbox.accounts.hashing import hash_token, new_token
 from matrixbox.accounts.passwords import Passwords
 from matrixbox.accounts.throttle import SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS, Throttle
 from matrixbox.core.identifiers import DeviceId, UserId
-from matrixbox.errors import Forbidden, InvalidParam, NotFound, UnknownToken, UserDeactivated
+from matrixbox.errors import (
+    Forbidden,
+    InvalidParam,
+    NotFound,
+    UnknownToken,
+    UserDeactivated,
+    UserLocked,
+)
 from matrixbox.store import accounts, keys
 from matrixbox.store.accounts import Account, AccountState, Device
 from matrixbox.store.caches import Session
@@ -40,16 +48,8 @@ class SignedIn:
     user_id: UserId
     device_id: DeviceId
     access_token: str
-
-
-def hash_token(token: str) -> bytes:
-    """As tokens are stored and looked up (T052)."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
-def new_token() -> str:
-    """256 random bits, in a form that scanners for leaked secrets can recognise."""
-    return f"mbx_{secrets.token_urlsafe(32)}"
+    refresh_token: str | None = None
+    expires_in_ms: int | None = None
 
 
 def new_device_id() -> DeviceId:
@@ -57,11 +57,13 @@ def new_device_id() -> DeviceId:
     return DeviceId("".join(secrets.choice(_DEVICE_ID_LETTERS) for _ in range(10)))
 
 
-def authenticate(tx: Tx, token: str) -> Session:
+def authenticate(tx: Tx, token: str, now_ms: int = 0) -> Session:
     """Whom a token stands for; raises UnknownToken."""
     session = accounts.session(tx, hash_token(token)) if token else None
     if session is None or session.deactivated:
         raise UnknownToken
+    if session.expires_ms is not None and session.expires_ms <= now_ms:
+        raise UnknownToken(soft_logout=True)  # [C2.08]
     return session
 
 
@@ -75,9 +77,16 @@ def parse_device_id(text: str | None) -> DeviceId | None:
 
 
 def open_session(
-    tx: Tx, account: Account, device_id: DeviceId | None, display_name: str | None
+    tx: Tx,
+    account: Account,
+    device_id: DeviceId | None,
+    display_name: str | None,
+    refreshable_ms: int | None = None,
 ) -> SignedIn:
-    """Sign a device in; one that was signed in gets a new token for its old one ([C2.03])."""
+    """Sign a device in; one that was signed in gets a new token for its old one ([C2.03]).
+
+    ``refreshable_ms`` is the time, for a client that takes refresh tokens ([C2.04]).
+    """
     chosen = device_id or new_device_id()
     if keys.is_cross_signing_key(tx, account.user, chosen):
         raise InvalidParam("A cross-signing key of yours has that name.")  # [C17.08]
@@ -88,9 +97,14 @@ def open_session(
         raise Forbidden(f"An account has at most {MAX_DEVICES} devices; sign some out first.")
     name = None if display_name is None else display_name[:MAX_DISPLAY_NAME]
     device = accounts.put_device(tx, account.user, chosen, name)
-    token = new_token()
-    accounts.add_token(tx, hash_token(token), device, account.user)
-    return SignedIn(account.user_id, chosen, token)
+    if refreshable_ms is None:
+        token = new_token()
+        accounts.add_token(tx, hash_token(token), device, account.user)
+        return SignedIn(account.user_id, chosen, token)
+    pair = refreshing.new_pair(tx, device, account.user, refreshable_ms)
+    return SignedIn(
+        account.user_id, chosen, pair.access_token, pair.refresh_token, pair.expires_in_ms
+    )
 
 
 async def check_password(
@@ -119,6 +133,8 @@ async def check_password(
         raise Forbidden("Wrong user name or password.")
     throttle.give_back(SIGN_IN_ACCOUNT, guesser)
     throttle.give_back(SIGN_IN_ADDRESS, address)
+    if account.locked:
+        raise UserLocked
     return account
 
 
@@ -152,6 +168,15 @@ def remove_devices(tx: Tx, user: UserNid, device_ids: list[DeviceId]) -> None:
         if present is not None:
             accounts.remove_device(tx, present.nid)
     tx.changed(users=(user,))
+
+
+def require_open(tx: Tx, who: Session, now_ms: int) -> None:
+    """Raise UnknownToken or UserLocked when a session has ended while its request waits (T103)."""
+    account = accounts.get(tx, who.user)
+    if account is not None and account.locked:
+        raise UserLocked
+    if not accounts.is_open(tx, who.device, now_ms):
+        raise UnknownToken(soft_logout=accounts.is_signed_in(tx, who.device))
 
 
 def rename_device(tx: Tx, user: UserNid, device_id: DeviceId, name: str | None) -> None:

@@ -5,9 +5,11 @@ Matrix v1.19, Client-Server API, "Using access tokens" ([C1.05], [C1.06], T101).
 
 from __future__ import annotations
 
+import trio
 from attrs import define, field
 
-from matrixbox.accounts import sessions
+from matrixbox.accounts import refreshing, sessions
+from matrixbox.api import moderation
 from matrixbox.api.call import Call
 from matrixbox.clock import Clock
 from matrixbox.errors import GuestAccessForbidden, MissingToken
@@ -37,15 +39,22 @@ class Authenticator:
     clock: Clock
     seen: dict[DeviceNid, tuple[int, str]] = field(factory=dict)  # not yet stored: ms, address
     _noted_ms: dict[DeviceNid, int] = field(factory=dict)
+    _used: dict[bytes, DeviceNid] = field(factory=dict)  # pairs of tokens, for the first time
+    _news: trio.Event = field(factory=trio.Event)
 
     def user(self, call: Call) -> Session:
         """The caller, who must have a session.  Raises MissingToken, UnknownToken."""
         token = token_of(call)
         if not token:
             raise MissingToken
-        session = self.store.read(sessions.authenticate, token)
+        session = self.store.read(sessions.authenticate, token, self.clock.now_ms())
         if session.guest and not call.route.guest_ok:
             raise GuestAccessForbidden("Guests may not do that.")
+        if session.locked or session.suspended:
+            moderation.require_allowed(session, call.route, call.path)
+        if session.unsettled is not None:
+            self._used[session.unsettled] = session.device
+            self._news.set()
         call.spender = session.user_id
         self._note(session, call.address)
         return session
@@ -59,6 +68,13 @@ class Authenticator:
         if abs(now - self._noted_ms.get(session.device, 0)) >= SEEN_EVERY_MS:
             self._noted_ms[session.device] = now
             self.seen[session.device] = (now, address)
+
+    async def run(self) -> None:
+        """Note which pairs of tokens are in use: those before them are over (T100)."""
+        while True:
+            await self._news.wait()
+            used, self._used, self._news = self._used, {}, trio.Event()
+            await self.store.write(refreshing.settle, [*used.items()], self.clock.now_ms())
 
     async def store_seen(self) -> None:
         """Write down when devices called."""

@@ -7,6 +7,7 @@ from typing import TypeVar, TypeVarTuple, Unpack
 
 from attrs import frozen
 
+from matrixbox.accounts.login_tokens import LoginTokens
 from matrixbox.accounts.nonces import Nonces
 from matrixbox.accounts.passwords import Passwords
 from matrixbox.accounts.throttle import Throttle
@@ -36,6 +37,7 @@ class Services:
     throttle: Throttle
     uia: Uia
     nonces: Nonces
+    login_tokens: LoginTokens
     sync: SyncService
     sliding: SlidingService
     base_url: str

@@ -41,6 +41,7 @@ class Formatter:
 
     def event(self, stored: StoredEvent) -> Fragment:
         """One event, ready to stand in an answer."""
+        stored = self.reader.shown(stored)
         wanted = self.filter
         if wanted is not None and (wanted.federation_format or wanted.event_fields is not None):
             return Fragment(encode(wanted.project(self._as_dict(stored, wanted))))
@@ -88,7 +89,7 @@ class Formatter:
             stored.replaces = self._find_replaced(stored)
         if not stored.replaces:
             return {}
-        previous = events.by_nid(self.reader.tx, stored.replaces)
+        previous = self.reader.shown(events.by_nid(self.reader.tx, stored.replaces))
         facts: dict[str, Json] = {"replaces_state": previous.event.event_id}
         # An invitation from elsewhere is in no timeline here; who was invited knows it all the same.
         if self.reader.may_see(previous) or self.reader.is_about_me(previous):
@@ -130,6 +131,7 @@ class Formatter:
     def _part(self, stored: StoredEvent | None, depth: int = MAX_BUNDLES) -> Mapping[str, Json]:
         """An event that stands inside another one."""
         assert stored is not None
+        stored = self.reader.shown(stored)
         return client_event(stored.event, self.unsigned(stored, depth))
 
     def _thread(self, root: StoredEvent, children: Iterable[Relation]) -> ThreadSummary | None:

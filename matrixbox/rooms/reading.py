@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from matrixbox.core.events import Event, StateKey, membership_of
 from matrixbox.core.json import decode_stored
+from matrixbox.core.redaction import redacted
 from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms.state import CurrentState, after
-from matrixbox.store import account_data, events, members, names, rooms, snapshots
+from matrixbox.store import account_data, erasure, events, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import HIDDEN
 from matrixbox.store.memberships import Member, Membership
@@ -85,6 +86,17 @@ class Reader:
     def may_see(self, stored: StoredEvent) -> bool:
         """Whether the user may see an event of the room's timeline, and wants to."""
         return self.is_visible(stored) and not self.is_ignored(stored)
+
+    def shown(self, stored: StoredEvent) -> StoredEvent:
+        """An event as this user gets it: what erased people said is for those who were there."""
+        since = erasure.erased(self.tx).get(stored.event.sender)
+        if since is None or not erasure.hides(stored.event) or self._was_here(since):
+            return stored
+        return evolve(stored, event=redacted(stored.event), client_json=None)
+
+    def _was_here(self, pos: int) -> bool:
+        """Whether the user had joined the room before a position."""
+        return any(at <= pos and nid and self._is_join(nid) for at, nid in self._memberships())
 
     def is_about_me(self, stored: StoredEvent) -> bool:
         """Whether an event tells of a membership of the user."""

@@ -18,6 +18,7 @@ from matrixbox.errors import (
     InvalidParam,
     NotFound,
     Unknown,
+    UserSuspended,
 )
 from matrixbox.rooms import directory, ingest, membership
 from matrixbox.rooms.build import Draft
@@ -91,6 +92,8 @@ def redact(
         raise Forbidden("The event that made a room cannot be redacted.")
     # What is not known here can be redacted by who may redact everything ([A4.17]).
     if target is None or target.event.sender != who.user_id:
+        if who.suspended:
+            raise UserSuspended("You cannot do that while your account is suspended.")
         state = CurrentState(tx, room)
         create = state.get(CREATE)
         if create is None:

@@ -20,7 +20,7 @@ from matrixbox.core.redaction import redacted
 from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms.reading import HISTORY
 from matrixbox.rooms.state import after
-from matrixbox.store import chains, events, joins, members, names, rooms, snapshots
+from matrixbox.store import chains, erasure, events, joins, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from matrixbox.store.memberships import Membership
@@ -96,9 +96,18 @@ class ServerReader:
 
     def shown(self, stored: StoredEvent) -> Event | None:
         """An event as the server may get it; None for one that it may not know of."""
-        if self.may_see(stored):
+        if self.may_see(stored) and not self._is_erased_for(stored.event):
             return stored.event
         return redacted(stored.event) if self.is_in_room and self.is_served(stored) else None
+
+    def _is_erased_for(self, event: Event) -> bool:
+        """Whether its sender was erased before the server came into the room ([C4.09])."""
+        pos = erasure.erased(self.tx).get(event.sender)
+        if pos is None or not erasure.hides(event):
+            return False
+        server = names.server_nid(self.tx, self.server)
+        since = None if server is None else erasure.server_since(self.tx, self.room, server)
+        return since is None or since > pos
 
     def _event(self, snapshot: SnapshotNid, key: StateKey) -> Event | None:
         slot = names.slot_nid(self.tx, key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -25,7 +24,6 @@ from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.time_floor import TimeFloor
 from matrixbox.rooms.typing import Typing
 from matrixbox.store import meta
-from matrixbox.store.accounts import Account
 from matrixbox.store.database import Store
 from matrixbox.store.transaction import Tx
 
@@ -89,13 +87,8 @@ def _base(settings: Settings, folder: DataFolder, store: Store, time: TimeFloor)
         presence=presence if settings.features.presence else None,
     )
     passwords = Passwords(settings.limits.password_hash_cost)
-    close = partial(_close_account, env)
-    users = Users(store, passwords, server_name, time.clock, close)
+    users = Users(store, passwords, server_name, time.clock, close_account)
     return Base(folder, store, env, time, passwords, users)
-
-
-def _close_account(env: Env, tx: Tx, account: Account) -> None:
-    close_account(tx, env, account)
 
 
 def remember(tx: Tx, server_name: str, key: SigningKey) -> None:

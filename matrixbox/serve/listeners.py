@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from attrs import evolve
 
+from matrixbox.accounts.login_tokens import LoginTokens
 from matrixbox.accounts.nonces import Nonces
 from matrixbox.accounts.throttle import Throttle
 from matrixbox.accounts.uia import Uia
@@ -71,6 +72,7 @@ def make_application(
         throttle=throttle,
         uia=Uia(clock),
         nonces=Nonces(clock),
+        login_tokens=LoginTokens(clock),
         sync=sync,
         sliding=SlidingService(base.store, base.env, sync.sends),
         base_url=settings.base_url,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -16,6 +16,7 @@ from matrixbox.api.auth import Authenticator
 from matrixbox.config import Settings
 from matrixbox.e2ee.to_device import KEPT_IDS_MS
 from matrixbox.household import control
+from matrixbox.household.departures import Departures
 from matrixbox.observe import log
 from matrixbox.observe.health import LoopWatch, Notifier
 from matrixbox.rooms import time_floor
@@ -93,5 +94,11 @@ def _start(nursery: trio.Nursery, base: Base, authenticator: Authenticator) -> N
             await base.store.write(to_device.forget_received, before_ms)
             await base.store.write(time_floor.store, base.time)
 
-    for name, service in (("rooms.typing", base.env.typing.run), ("store.cleaning", cleaning)):
+    services: dict[str, Callable[[], Awaitable[None]]] = {
+        "rooms.typing": base.env.typing.run,
+        "store.cleaning": cleaning,
+        "accounts.sessions": authenticator.run,
+        "household.departures": Departures(base.store, base.env).run,
+    }
+    for name, service in services.items():
         nursery.start_soon(partial(keep_running, service, name=name), name=name)

@@ -40,6 +40,8 @@ class Account:
     admin: bool
     guest: bool
     state: AccountState
+    locked: bool
+    suspended: bool
 
 
 @frozen
@@ -81,8 +83,8 @@ def add(
 def get(tx: Tx, user: UserNid) -> Account | None:
     """An account by its user."""
     row = tx.one(
-        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state"
-        " FROM account JOIN user USING (user_nid) WHERE user_nid = ?",
+        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state,"
+        " locked, suspended FROM account JOIN user USING (user_nid) WHERE user_nid = ?",
         user,
     )
     return None if row is None else _account(row)
@@ -91,8 +93,8 @@ def get(tx: Tx, user: UserNid) -> Account | None:
 def find(tx: Tx, localpart: str) -> Account | None:
     """An account by its localpart; deactivated ones are found too, their names stay taken."""
     row = tx.one(
-        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state"
-        " FROM account JOIN user USING (user_nid) WHERE localpart = ?",
+        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state,"
+        " locked, suspended FROM account JOIN user USING (user_nid) WHERE localpart = ?",
         localpart,
     )
     return None if row is None else _account(row)
@@ -101,14 +103,15 @@ def find(tx: Tx, localpart: str) -> Account | None:
 def everybody(tx: Tx) -> list[Account]:
     """All accounts, by name."""
     rows = tx.run(
-        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state"
-        " FROM account JOIN user USING (user_nid) ORDER BY localpart"
+        "SELECT user_nid, user_id, localpart, password_hash, created_ms, admin, guest, state,"
+        " locked, suspended FROM account JOIN user USING (user_nid) ORDER BY localpart"
     )
     return [_account(row) for row in rows]
 
 
 def _account(row: tuple[object, ...]) -> Account:
-    user, user_id, localpart, password_hash, created_ms, admin, guest, state = row
+    user, user_id, localpart, password_hash, created_ms, admin, guest, state, *moderated = row
+    locked, suspended = moderated
     return Account(
         UserNid(user),  # type: ignore[arg-type]
         UserId(str(user_id)),
@@ -118,6 +121,8 @@ def _account(row: tuple[object, ...]) -> Account:
         bool(admin),
         bool(guest),
         AccountState(state),  # type: ignore[arg-type]
+        bool(locked),
+        bool(suspended),
     )
 
 
@@ -129,6 +134,18 @@ def set_password(tx: Tx, user: UserNid, password_hash: str | None) -> None:
 def set_state(tx: Tx, user: UserNid, state: AccountState) -> None:
     """Set whether the account can be used."""
     tx.run("UPDATE account SET state = ? WHERE user_nid = ?", int(state), user)
+    tx.after_commit(tx.caches.sessions.clear)
+
+
+def set_locked(tx: Tx, user: UserNid, *, locked: bool) -> None:
+    """Set whether the account's sessions rest."""
+    tx.run("UPDATE account SET locked = ? WHERE user_nid = ?", int(locked), user)
+    tx.after_commit(tx.caches.sessions.clear)
+
+
+def set_suspended(tx: Tx, user: UserNid, *, suspended: bool) -> None:
+    """Set whether the account may only read and leave."""
+    tx.run("UPDATE account SET suspended = ? WHERE user_nid = ?", int(suspended), user)
     tx.after_commit(tx.caches.sessions.clear)
 
 
@@ -216,19 +233,30 @@ def _owner(tx: Tx, nid: DeviceNid) -> tuple[UserNid, DeviceId]:
     return UserNid(row[0]), DeviceId(row[1])
 
 
-def add_token(tx: Tx, token_hash: bytes, device_nid: DeviceNid, user: UserNid) -> None:
-    """Let a token open a device's session."""
+def add_token(
+    tx: Tx,
+    token_hash: bytes,
+    device_nid: DeviceNid,
+    user: UserNid,
+    expires_ms: int | None = None,
+    refresh: bytes | None = None,
+) -> None:
+    """Let a token open a device's session, perhaps until it expires."""
     tx.run(
-        "INSERT INTO access_token (token_hash, device_nid, user_nid) VALUES (?, ?, ?)",
+        "INSERT INTO access_token (token_hash, device_nid, user_nid, expires_ms, refresh)"
+        " VALUES (?, ?, ?, ?, ?)",
         token_hash,
         device_nid,
         user,
+        expires_ms,
+        refresh,
     )
 
 
 def remove_tokens(tx: Tx, device_nid: DeviceNid) -> None:
     """Close a device's session."""
     tx.run("DELETE FROM access_token WHERE device_nid = ?", device_nid)
+    tx.run("DELETE FROM refresh_token WHERE device_nid = ?", device_nid)
     tx.after_commit(tx.caches.sessions.clear)
 
 
@@ -237,7 +265,9 @@ def session(tx: Tx, token_hash: bytes) -> Session | None:
     found = tx.caches.sessions.get(token_hash)
     if found is None:
         row = tx.one(
-            "SELECT user_nid, user_id, device_nid, device_id, admin, guest, state"
+            "SELECT user_nid, user_id, device_nid, device_id, admin, guest, state, locked,"
+            " suspended, expires_ms, (SELECT r.token_hash FROM refresh_token AS r"
+            "  WHERE r.token_hash = refresh AND r.state = 0)"
             " FROM access_token JOIN device USING (device_nid, user_nid)"
             " JOIN user USING (user_nid) JOIN account USING (user_nid) WHERE token_hash = ?",
             token_hash,
@@ -252,6 +282,10 @@ def session(tx: Tx, token_hash: bytes) -> Session | None:
             bool(row[4]),
             bool(row[5]),
             bool(row[6]),
+            bool(row[7]),
+            bool(row[8]),
+            row[9],
+            row[10],
         )
         tx.caches.sessions.put(token_hash, found)
     return found
@@ -261,6 +295,24 @@ def is_signed_in(tx: Tx, device_nid: DeviceNid) -> bool:
     """Whether some token opens a device's session."""
     row = tx.one("SELECT 1 FROM access_token WHERE device_nid = ? LIMIT 1", device_nid)
     return row is not None
+
+
+def is_open(tx: Tx, device_nid: DeviceNid, now_ms: int) -> bool:
+    """The same of tokens that have not expired."""
+    row = tx.one(
+        "SELECT 1 FROM access_token WHERE device_nid = ?"
+        " AND (expires_ms IS NULL OR expires_ms > ?) LIMIT 1",
+        device_nid,
+        now_ms,
+    )
+    return row is not None
+
+
+def other_admins(tx: Tx, user: UserNid) -> int:
+    """How many others administer the server."""
+    row = tx.one("SELECT COUNT(*) FROM account WHERE admin AND state = 0 AND user_nid != ?", user)
+    assert row is not None
+    return int(row[0])
 
 
 # --- transaction identifiers of clients

@@ -122,6 +122,10 @@ class Session:
     admin: bool
     guest: bool
     deactivated: bool
+    locked: bool = False
+    suspended: bool = False
+    expires_ms: int | None = None
+    unsettled: bytes | None = None  # hash of the refresh token beside it, while neither was used
 
 
 @define(eq=False)
@@ -160,6 +164,7 @@ class Caches:
     push_rules: Lru[UserNid, CompiledRules] = field(factory=lambda: Lru(1_000))
     push_actions: TwoWay[str, int] = field(factory=lambda: TwoWay(bound=1_000))
     key_counts: Lru[DeviceNid, KeyCounts] = field(factory=lambda: Lru(500))
+    erased: Mapping[str, int] | None = None  # erased users of ours, and since when
     customised: frozenset[UserNid] | None = None  # users with push rules of their own
     unread: Lru[tuple[UserNid, RoomNid], Unread] = field(factory=lambda: Lru(5_000))
     snapshots: Lru[int, tuple[int | None, int, bytes]] = field(factory=lambda: Lru(500))
@@ -196,3 +201,4 @@ class Caches:
         ):
             cache.clear()
         self.customised = None
+        self.erased = None

@@ -141,7 +141,10 @@ CREATE TABLE account (
     created_ms    INTEGER NOT NULL,
     admin         INTEGER NOT NULL DEFAULT 0,
     guest         INTEGER NOT NULL DEFAULT 0,
-    state         INTEGER NOT NULL DEFAULT 0  -- see accounts.AccountState
+    state         INTEGER NOT NULL DEFAULT 0, -- see accounts.AccountState
+    locked        INTEGER NOT NULL DEFAULT 0,
+    suspended     INTEGER NOT NULL DEFAULT 0,
+    departed      INTEGER NOT NULL DEFAULT 0  -- ended, and has left every room
 ) STRICT;
 
 CREATE TABLE device (
@@ -159,7 +162,9 @@ CREATE TABLE sqlite_sequence(name,seq);
 CREATE TABLE access_token (
     token_hash BLOB PRIMARY KEY,              -- SHA-256
     device_nid INTEGER NOT NULL,
-    user_nid   INTEGER NOT NULL
+    user_nid   INTEGER NOT NULL,
+    expires_ms INTEGER,                       -- NULL: never
+    refresh    BLOB                           -- hash of the refresh token that came with it
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX access_token_by_device ON access_token (device_nid);
@@ -587,3 +592,18 @@ CREATE TABLE openid_token (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX openid_token_by_user ON openid_token (user_nid);
+
+CREATE TABLE refresh_token (
+    token_hash BLOB PRIMARY KEY,              -- SHA-256
+    device_nid INTEGER NOT NULL,
+    user_nid   INTEGER NOT NULL,
+    state      INTEGER NOT NULL,              -- see refresh_tokens.Use
+    made_ms    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX refresh_token_by_device ON refresh_token (device_nid, made_ms);
+
+CREATE TABLE erased_user (
+    user_nid INTEGER PRIMARY KEY,
+    pos      INTEGER NOT NULL                 -- who joins a room later sees nothing of them
+) STRICT;

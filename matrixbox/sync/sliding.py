@@ -8,12 +8,12 @@ from __future__ import annotations
 import trio
 from attrs import define, field
 
+from matrixbox.accounts import sessions
 from matrixbox.core.json import encode
-from matrixbox.errors import UnknownToken
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.reading import ignored_users
 from matrixbox.rooms.tokens import SlidingToken
-from matrixbox.store import accounts, to_device
+from matrixbox.store import to_device
 from matrixbox.store.changes import StreamPos
 from matrixbox.store.database import Store
 from matrixbox.sync.listening import Listening
@@ -186,8 +186,7 @@ class SlidingService:
                 with trio.move_on_after(COALESCE_S):
                     await doorbell.beyond(since, keys.urgent)
         self._check_turn(connection, turn)
-        if not self.store.read(accounts.is_signed_in, request.who.device):
-            raise UnknownToken  # the device was removed meanwhile (T103)
+        self.store.read(sessions.require_open, request.who, self.env.clock.now_ms())
         return scope.cancelled_caught
 
 

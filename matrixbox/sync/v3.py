@@ -11,11 +11,11 @@ from contextlib import AbstractAsyncContextManager
 import trio
 from attrs import define, evolve, field
 
+from matrixbox.accounts import sessions
 from matrixbox.core.json import encode
-from matrixbox.errors import UnknownToken
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.tokens import SyncToken
-from matrixbox.store import accounts, to_device
+from matrixbox.store import to_device
 from matrixbox.store.changes import Key, StreamPos
 from matrixbox.store.database import Store
 from matrixbox.store.transaction import Tx
@@ -74,8 +74,7 @@ class SyncService:
                     # A receipt, or somebody types: what is said meanwhile comes along.
                     with trio.move_on_after(COALESCE_S):
                         await doorbell.beyond(StreamPos(token.pos), keys.urgent)
-            if not self.store.read(accounts.is_signed_in, request.who.device):
-                raise UnknownToken  # the device was removed meanwhile (T103)
+            self.store.read(sessions.require_open, request.who, self.env.clock.now_ms())
             if scope.cancelled_caught:
                 deadline = 0.0
 

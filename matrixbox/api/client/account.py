@@ -1,4 +1,4 @@
-"""Accounts: registration, who am I, change of password.
+"""Accounts: registration, who am I, change of password, deactivation, tokens for signing in.
 
 Matrix v1.19, Client-Server API, "Account registration and management" ([C4.01] to [C4.11]).
 """
@@ -6,18 +6,22 @@ Matrix v1.19, Client-Server API, "Account registration and management" ([C4.01] 
 from __future__ import annotations
 
 import hmac
+from functools import partial
 
 from matrixbox.accounts import registration, sessions
+from matrixbox.accounts.login_tokens import LIFETIME_S
 from matrixbox.accounts.passwords import check_new_password
-from matrixbox.accounts.throttle import REGISTRATION_ADDRESS
+from matrixbox.accounts.throttle import LOGIN_TOKENS, REGISTRATION_ADDRESS
 from matrixbox.accounts.uia import Action, Flow, Stage
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.session import identified, local_name, signed_in
+from matrixbox.api.client.session import identified, local_name, signed_in, wants_refreshing
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.identifiers import DeviceId, UserId, localpart_of
 from matrixbox.core.json import Json
 from matrixbox.errors import Forbidden, GuestAccessForbidden, InvalidParam, MissingParam
+from matrixbox.household.departures import close_account
+from matrixbox.observe import log
 from matrixbox.store import accounts
 from matrixbox.store.caches import Session
 from matrixbox.store.transaction import Tx
@@ -71,6 +75,7 @@ async def register(call: Call) -> dict[str, Json]:
         await services.passwords.hash(password),
         services.env.clock.now_ms(),
         device,
+        wants_refreshing(call, body),
     )
     if opened is None:
         return {"user_id": account.user_id, "home_server": services.env.server_name}
@@ -162,6 +167,33 @@ def _set_password(tx: Tx, who: Session, hashed: str, log_out_others: bool) -> No
     accounts.set_password(tx, who.user, hashed)
     if log_out_others:
         sessions.log_out_everywhere(tx, who.user, keep=who)
+
+
+@routes.post("/_matrix/client/v3/account/deactivate", auth=Auth.USER)
+async def deactivate(call: Call) -> dict[str, Json]:
+    """End the caller's account for good ([C4.09])."""
+    body = await call.json()
+    erase = parse.flag(body, "erase")
+    await require_password(call, body, "account/deactivate")
+    store, who = call.services.store, call.requester
+    if who.admin and not store.read(accounts.other_admins, who.user):
+        raise Forbidden("Nobody else administers this server.")  # T139
+    account = store.read(accounts.get, who.user)
+    assert account is not None
+    await store.write(partial(close_account, erase=erase), account)
+    log.info("account deactivated", user_id=who.user_id, erase=erase)
+    return {"id_server_unbind_result": "no-support"}
+
+
+@routes.post("/_matrix/client/v1/login/get_token", auth=Auth.USER)
+async def login_token(call: Call) -> dict[str, Json]:
+    """A token with which another device of the caller signs in ([C2.06])."""
+    body = await call.json()
+    services, user = call.services, call.requester.user
+    await require_password(call, body, "login/get_token")
+    services.throttle.take(LOGIN_TOKENS, user)
+    token = services.login_tokens.make(user)
+    return {"login_token": token, "expires_in_ms": round(LIFETIME_S * 1000)}
 
 
 async def require_password(call: Call, body: parse.Body, endpoint: str) -> None:

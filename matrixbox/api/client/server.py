@@ -33,21 +33,22 @@ async def versions(call: Call) -> dict[str, Json]:
 async def capabilities(call: Call) -> dict[str, Json]:
     """What this user may do here."""
     default = call.services.env.default_version
-    return {
-        "capabilities": {
-            "m.change_password": {"enabled": True},
-            "m.room_versions": {
-                "default": default,
-                "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
-            },
-            "m.3pid_changes": {"enabled": False},
-            "m.get_login_token": {"enabled": False},
-            "m.profile_fields": {"enabled": True},
-            "m.set_displayname": {"enabled": True},
-            "m.set_avatar_url": {"enabled": True},
-            "m.forget_forced_upon_leave": {"enabled": False},
-        }
+    found: dict[str, Json] = {
+        "m.change_password": {"enabled": True},
+        "m.room_versions": {
+            "default": default,
+            "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+        },
+        "m.3pid_changes": {"enabled": False},
+        "m.get_login_token": {"enabled": True},
+        "m.profile_fields": {"enabled": True},
+        "m.set_displayname": {"enabled": True},
+        "m.set_avatar_url": {"enabled": True},
+        "m.forget_forced_upon_leave": {"enabled": False},
     }
+    if call.requester.admin:
+        found["m.account_moderation"] = {"lock": True, "suspend": True}
+    return {"capabilities": found}
 
 
 @routes.get("/.well-known/matrix/client", auth=Auth.NONE)

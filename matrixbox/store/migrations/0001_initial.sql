@@ -144,7 +144,10 @@ CREATE TABLE account (
     created_ms    INTEGER NOT NULL,
     admin         INTEGER NOT NULL DEFAULT 0,
     guest         INTEGER NOT NULL DEFAULT 0,
-    state         INTEGER NOT NULL DEFAULT 0  -- see accounts.AccountState
+    state         INTEGER NOT NULL DEFAULT 0, -- see accounts.AccountState
+    locked        INTEGER NOT NULL DEFAULT 0,
+    suspended     INTEGER NOT NULL DEFAULT 0,
+    departed      INTEGER NOT NULL DEFAULT 0  -- ended, and has left every room
 ) STRICT;
 
 CREATE TABLE device (
@@ -160,7 +163,9 @@ CREATE TABLE device (
 CREATE TABLE access_token (
     token_hash BLOB PRIMARY KEY,              -- SHA-256
     device_nid INTEGER NOT NULL,
-    user_nid   INTEGER NOT NULL
+    user_nid   INTEGER NOT NULL,
+    expires_ms INTEGER,                       -- NULL: never
+    refresh    BLOB                           -- hash of the refresh token that came with it
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX access_token_by_device ON access_token (device_nid);
 
