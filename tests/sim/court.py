@@ -157,6 +157,10 @@ class Court:
                     ready.append(child)
         return order
 
+    def before(self, event_id: str) -> StateIds | None:
+        """The state before an event; None where something is missing behind it."""
+        return self._before.get(event_id)
+
     def state_at(self, extremities: Iterable[str]) -> StateIds | None:
         """The state at the end of a server's graph; None where something is missing behind it."""
         return self._resolved(extremities)

@@ -23,6 +23,7 @@ ACTIONS = (
     + ["invite", "leave", "kick", "ban", "unban"]
     + ["power"] * 2
     + ["rule", "redact", "name", "history"]
+    + ["fickle"] * 2
 )
 
 
@@ -88,7 +89,9 @@ class Life:
 
     async def make_room(self, who: Person, version: str) -> Room:
         """A public room that others can join."""
-        body = {"preset": "public_chat", "room_version": version}
+        body: dict[str, Any] = {"preset": "public_chat", "room_version": version}
+        if self.rng.random() < 0.5:
+            body["power_level_content_override"] = {"users_default": 50}
         made = await who.request("POST", "/createRoom", body)
         room = Room(made["room_id"], version, str(who.node.name), who.user_id)
         self.rooms.append(room)
@@ -100,11 +103,13 @@ class Life:
             await trio.sleep(rng.expovariate(1 / pause_s))
             await self.act(who, rng)
 
-    async def act(self, who: Person, rng: random.Random) -> None:
-        """One thing; that it is refused or not answered is normal."""
-        room = rng.choice(self.rooms)
+    async def act(
+        self, who: Person, rng: random.Random, name: str = "", room: Room | None = None
+    ) -> None:
+        """One thing, any unless it is named; that it is refused or not answered is normal."""
+        room = room or rng.choice(self.rooms)
         other = rng.choice(self.people)
-        name = rng.choice(ACTIONS)
+        name = name or rng.choice(ACTIONS)
         action: Callable[..., Awaitable[None]] = getattr(self, f"do_{name}")
         who.node.network.trace.note("act", who.user_id, name)
         try:
@@ -140,6 +145,11 @@ class Life:
         """A topic."""
         await self._state(who, room, "m.room.topic", {"topic": f"{rng.random()}"})
 
+    async def do_fickle(self, who: Person, room: Room, other: Person, rng: random.Random) -> None:
+        """A topic, and gone: what counts in a merge is then who was in the room at its time."""
+        await self.do_topic(who, room, other, rng)
+        await self.do_leave(who, room, other, rng)
+
     async def do_name(self, who: Person, room: Room, other: Person, rng: random.Random) -> None:
         """A name."""
         await self._state(who, room, "m.room.name", {"name": rng.choice(["Kitchen", "Garden"])})
@@ -164,9 +174,16 @@ class Life:
         content = {"users": users, "state_default": 50, "events_default": rng.choice([0, 0, 50])}
         await self._state(who, room, "m.room.power_levels", content)
 
+    async def set_levels(self, who: Person, room: Room, content: Any) -> None:
+        """These power levels."""
+        await self._state(who, room, "m.room.power_levels", content)
+
     async def do_join(self, who: Person, room: Room, other: Person, rng: random.Random) -> None:
         """A join, by way of the server that made the room."""
-        via = rng.choice([room.home, str(other.node.name)])
+        await self.join(who, room, rng.choice([room.home, str(other.node.name)]))
+
+    async def join(self, who: Person, room: Room, via: str) -> None:
+        """A join.  Raises Failed."""
         path = f"/join/{quote(room.room_id)}?server_name={via}&via={via}"
         try:
             await who.request("POST", path, {})

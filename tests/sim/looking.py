@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field, frozen
 
 from matrixbox.core.identifiers import RoomId, server_of
-from matrixbox.store import events, names, rooms
+from matrixbox.store import events, names, rooms, snapshots
+from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from tests.sim.life import Person
 from tests.sim.node import Node
@@ -26,6 +28,7 @@ class Look:
     events: dict[str, dict[str, Any]]  # by id, as on the wire; those without a state too
     memberships: dict[str, str]
     soft_failed: frozenset[str]
+    befores: dict[str, dict[Key, str]]  # the states before merges of branches
 
     def is_joined(self, user_id: str) -> bool:
         """Whether the user is in the room."""
@@ -44,7 +47,7 @@ class Look:
         return server in self.servers()
 
 
-NOTHING = Look(frozenset(), {}, {}, {}, frozenset())
+NOTHING = Look(frozenset(), {}, {}, {}, frozenset(), {})
 
 
 def look(node: Node, room_id: str) -> Look:
@@ -65,15 +68,40 @@ def look(node: Node, room_id: str) -> Look:
                 memberships[key[1]] = str(event.content.get("membership"))
         found: dict[str, dict[str, Any]] = {}
         soft_failed: set[str] = set()
+        placed: dict[str, StoredEvent] = {}
         for (nid,) in tx.run("SELECT nid FROM event WHERE room_nid = ? ORDER BY nid", room):
             stored = events.by_nid(tx, nid)
             found[stored.event.event_id] = dict(stored.event.json)
+            if stored.snapshot is not None:
+                placed[stored.event.event_id] = stored
             if stored.status & Status.SOFT_FAILED:
                 soft_failed.add(stored.event.event_id)
+        befores = {
+            event_id: _state(tx, placed[event_id].snapshot)
+            for event_id in _complete(placed)
+            if len(set(placed[event_id].event.prev_event_ids)) > 1
+        }
         ends = frozenset(events.by_nid(tx, nid).event.event_id for nid in head.extremities)
-        return Look(ends, state, found, memberships, frozenset(soft_failed))
+        return Look(ends, state, found, memberships, frozenset(soft_failed), befores)
 
     return node.store.read(read)
+
+
+def _state(tx: Any, snapshot: Any) -> dict[Key, str]:
+    return {
+        names.slot_key(tx, slot): events.by_nid(tx, nid).event.event_id
+        for slot, nid in snapshots.state(tx, snapshot).items()
+    }
+
+
+def _complete(placed: Mapping[str, StoredEvent]) -> set[str]:
+    """The events behind which a server misses nothing, so that no state was told to it."""
+    found: set[str] = set()
+    for event_id, stored in sorted(placed.items(), key=lambda item: item[1].nid):
+        parents = stored.event.prev_event_ids
+        if stored.event.type == "m.room.create" or (parents and found.issuperset(parents)):
+            found.add(event_id)
+    return found
 
 
 class FarClient(Client):

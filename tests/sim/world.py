@@ -25,6 +25,7 @@ from tests.sim.node import Failed, Node
 
 AGREED_WITHIN_S = 600.0
 LOOK_EVERY_S = 20.0
+HOUR_MS = 3_600_000
 
 
 @frozen
@@ -41,6 +42,7 @@ class Plan:
     restarts: int
     liar: bool
     strangers: bool  # nobody has anybody's keys yet when trouble begins
+    quarrel: bool  # see World._quarrel
 
     @classmethod
     def draw(cls, rng: random.Random) -> Plan:
@@ -57,6 +59,7 @@ class Plan:
             restarts=rng.choice([0, 0, 1, 2]),
             liar=rng.random() < 0.5,
             strangers=rng.random() < 0.2,
+            quarrel=rng.random() < 0.2,
         )
 
 
@@ -115,6 +118,8 @@ class World:
         async with trio.open_nursery() as nursery:
             self.network.tasks = nursery
             await self._begin(nursery)
+            if self.plan.quarrel:
+                await self._quarrel()
             async with trio.open_nursery() as trouble:
                 self._cause_trouble(trouble, nursery)
             await self._heal(nursery)
@@ -145,6 +150,37 @@ class World:
                     await person.request("POST", path, {})
         await trio.sleep(5)
 
+    async def _quarrel(self) -> None:
+        """Two people of different servers set the topic; one has left the room since, with a clock
+        that is ahead.  The branches meet again: nobody has revoked the topic of the one who left,
+        which counts by version 2.1 of state resolution, and does not by version 2 ([A6.07], T020).
+        """
+        room = self.life.rooms[0]
+        others = [person for person in self.life.people if str(person.node.name) != room.home]
+        gone = others[0]
+        stays = next(person for person in others if person.node is not gone.node)
+        for person in (gone, stays):
+            await self.life.join(person, room, room.home)
+        await trio.sleep(5)
+        creator = next(p for p in self.life.people if p.user_id == room.creator)
+        levels = {"users": {p.user_id: 50 for p in self.life.people if p is not creator}}
+        if room.version != "12":
+            levels["users"][creator.user_id] = 100
+        await self.life.set_levels(creator, room, levels)
+        await trio.sleep(5)
+        gone.node.clock.step(2 * HOUR_MS)
+        await self.life.act(gone, self.rng, "topic", room)
+        await self.life.act(gone, self.rng, "leave", room)
+        gone.node.clock.step(-2 * HOUR_MS)
+        await trio.sleep(5)
+        self.network.partition({stays.node.name})
+        await self.life.act(stays, self.rng, "topic", room)
+        await self.life.act(creator, self.rng, "say", room)
+        await trio.sleep(5)
+        self.network.heal()
+        await self.life.act(stays, self.rng, "say", room)
+        await trio.sleep(5)
+
     async def _exchange_keys(self) -> None:
         for node in self.nodes:
             for other in self.nodes:
@@ -159,7 +195,7 @@ class World:
             self.folder / f"{number}",
             self.network,
             random.Random(self.rng.random()),
-            SimulatedClock(1_700_000_000_000 + self.rng.choice([0, 0, -90_000, 3_600_000])),
+            SimulatedClock(1_700_000_000_000 + self.rng.choice([0, 0, -90_000, HOUR_MS])),
         )
         if self.plan.liar and number == self.plan.servers - 1:
             return Liar(*about, lies=random.Random(self.rng.random()))
