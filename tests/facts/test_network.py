@@ -48,7 +48,7 @@ def test_t057_the_common_name_counts_by_default():
 
 def test_a_server_name_with_a_leading_dot_is_an_error_of_its_own():
     context = ssl.create_default_context()
-    with pytest.raises(ValueError, match="idna|dot"):
+    with pytest.raises(ValueError, match=r"idna|dot"):
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=".a.test")
 
 

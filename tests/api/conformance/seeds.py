@@ -137,6 +137,11 @@ BODIES: Mapping[str, list[Any]] = {
         },
         {"type": "m.login.password", "user": "%user_id", "password": PASSWORD},
     ],
+    f"POST {CLIENT}/v3/refresh": [{"refresh_token": "mbr_x"}],
+    f"POST {CLIENT}/v1/login/get_token": [{}],
+    f"POST {CLIENT}/v3/account/deactivate": [{"erase": True, "id_server": "home.test"}],
+    f"PUT {CLIENT}/v1/admin/lock/{{user_id}}": [{"locked": False}],
+    f"PUT {CLIENT}/v1/admin/suspend/{{user_id}}": [{"suspended": False}],
     f"POST {CLIENT}/v3/account/password": [{"new_password": PASSWORD, "logout_devices": False}],
     f"DELETE {CLIENT}/v3/devices/{{device_id}}": [{}],
     f"POST {CLIENT}/v3/delete_devices": [{"devices": ["D", "E"]}],
@@ -226,6 +231,9 @@ BODIES: Mapping[str, list[Any]] = {
     f"POST {ROOM}/upgrade": [{"new_version": "12", "additional_creators": ["%other"]}],
     f"PUT {ROOM}/send/{{event_type}}/{{txn_id}}": [RELATED, {"redacts": "%event_id"}],
     f"PUT {ROOM}/redact/{{event_id}}/{{txn_id}}": [{"reason": "r"}],
+    f"PUT {CLIENT}/v3/presence/{{user_id}}/status": [
+        {"presence": "unavailable", "status_msg": "at the sea"}
+    ],
     f"PUT {ROOM}/typing/{{user_id}}": [{"typing": True, "timeout": 100}],
     f"POST {CLIENT}/v3/keys/upload": [{"one_time_keys": PREKEYS, "fallback_keys": PREKEYS}],
     f"POST {CLIENT}/v3/keys/query": [{"device_keys": {"@a:home.test": ["D"]}, "timeout": 10}],
