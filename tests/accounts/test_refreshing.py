@@ -270,7 +270,7 @@ async def test_the_first_request_with_a_new_token_is_noted_by_the_authenticator(
 
     class Call:
         route = Route()
-        path: dict = {}
+        path = None
         address = "192.0.2.1"
         spender = None
 

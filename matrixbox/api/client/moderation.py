@@ -64,8 +64,9 @@ def _suspend(tx: Tx, user: UserNid, suspended: bool) -> None:
 
 
 async def _wanted(call: Call, key: str) -> bool:
-    _require_admin(call)
     body = await call.json()
+    parse.user_id(call.path["user_id"])
+    _require_admin(call)
     if key not in body:
         raise MissingParam(f"`{key}` is missing.")
     wanted = body[key]
@@ -81,8 +82,8 @@ def _require_admin(call: Call) -> None:
 
 def _subject(call: Call) -> Account:
     """The account that is meant; raises Forbidden, InvalidParam, NotFound."""
-    _require_admin(call)
     user_id: UserId = parse.user_id(call.path["user_id"])
+    _require_admin(call)
     if server_of(user_id) != call.services.env.server_name:
         raise InvalidParam("That is not a user of this server.")
     account: Account | None = call.services.store.read(accounts.find, localpart_of(user_id))

@@ -315,6 +315,7 @@ ENDING = frozenset(
         f"POST {CLIENT}/v3/logout",
         f"POST {CLIENT}/v3/logout/all",
         f"POST {CLIENT}/v3/account/password",
+        f"POST {CLIENT}/v3/account/deactivate",
         f"POST {CLIENT}/v3/delete_devices",
         f"DELETE {CLIENT}/v3/devices/{{device_id}}",
         f"POST {ROOM}/leave",

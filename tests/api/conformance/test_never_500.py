@@ -39,6 +39,13 @@ REFUSED = {
     f"POST {seeds.DEHYDRATED}/{{device_id}}/events": 404,
     f"GET {seeds.DEHYDRATED}/{{device_id}}/events": 404,
     "GET /_matrix/client/v1/register/m.login.registration_token/validity": 403,
+    # The place belongs to nobody who administers the server.
+    **{
+        f"{method} {seeds.CLIENT}/v1/admin/{what}/{{user_id}}": 403
+        for method in ("GET", "PUT")
+        for what in ("lock", "suspend")
+    },
+    f"POST {seeds.CLIENT}/v3/refresh": 401,
     "GET /_synapse/admin/v1/register": 200,
     "POST /_synapse/admin/v1/register": 403,
     "GET /_matrix/client/v3/auth/{auth_type}/fallback/web": 400,

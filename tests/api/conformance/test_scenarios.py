@@ -184,6 +184,7 @@ OTHER_SECURITY = {
     "GET /_matrix/client/v3/publicRooms": "a token may be asked for, by configuration",
     "GET /_matrix/client/versions": "a token changes nothing",
     "POST /_matrix/client/v3/account/password": "there is no other way than by one's password",
+    "POST /_matrix/client/v3/account/deactivate": "as above",
 }
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.api.conformance.house import PASSWORD, House, User
 from tests.api.conformance.requirements import requirement
+from tests.api.conformance.scenarios import sessions as scenarios
 from tests.api.conformance.scenarios.accounts import DUMMY, password_login
 from tests.api.conformance.server import CLOSED, LIMITED, SERVER_NAME
 from tests.api.conformance.wire import Answer, Connection
@@ -29,7 +30,7 @@ def kinds_of_login(house: House) -> None:
     ):
         body = {"type": "m.login.password", "password": PASSWORD, **named}
         assert house.good("POST", LOGIN, body=body)["user_id"] == alice.user_id
-    for kind in ("m.login.token", "m.login.application_service", "m.login.dummy", ""):
+    for kind in ("m.login.application_service", "m.login.dummy", ""):
         house.bad(400, "M_UNKNOWN", "POST", LOGIN, body={"type": kind})
 
 
@@ -52,6 +53,12 @@ def a_client_that_could_refresh_gets_a_token_that_lasts(house: House) -> None:
     made = house.good("POST", LOGIN, body=password_login(alice.user_id, refresh_token=True))
     assert ("refresh_token" in made) == ("expires_in_ms" in made)
     assert made["home_server"] == SERVER_NAME
+
+
+# Played in full as scenarios.
+requirement("C2.06")(scenarios.signing_in_a_second_device)
+requirement("C2.07", "C2.08")(scenarios.refreshing)
+requirement("C4.09")(scenarios.deactivating)
 
 
 @requirement("C2.05")

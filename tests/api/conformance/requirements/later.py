@@ -29,9 +29,6 @@ PRESENCE = "presence is not served yet"
 
 LATER = {
     "C1.10": "the support page is part of the administration of a server",
-    "C2.06": OAUTH,
-    "C2.07": "sessions do not expire: refresh tokens are not handed out",
-    "C2.08": "sessions do not expire",
     "C2.10": "the page for signing in is part of the household's pages",
     "C2.11": OAUTH,
     "C2.12": OAUTH,
@@ -40,7 +37,6 @@ LATER = {
     "C4.05": THIRD_PARTY,
     "C4.06": THIRD_PARTY,
     "C4.07": THIRD_PARTY,
-    "C4.09": "accounts are closed with `matrixbox user deactivate`; people cannot do it themselves",
     "C4.10": THIRD_PARTY,
     "C8.27": PRESENCE,
     "C8.28": "soft-failed and rejected events come from other servers; tests/rooms makes them",

@@ -112,7 +112,9 @@ def asking_whether_a_name_is_free(house: House) -> None:
 @covers("GET /v3/login", "POST /v3/login", "GET /v3/account/whoami")
 def signing_in(house: House) -> None:
     user = house.user()
-    assert house.good("GET", "/v3/login") == {"flows": [{"type": "m.login.password"}]}
+    flows = house.good("GET", "/v3/login")["flows"]
+    token = {"type": "m.login.token", "get_login_token": True}
+    assert flows == [{"type": "m.login.password"}, token]
     for given in (user.user_id, user.localpart):
         body = password_login(given, initial_device_display_name="tablet")
         session = User.of(house, house.good("POST", "/v3/login", body=body))

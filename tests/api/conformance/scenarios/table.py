@@ -14,6 +14,7 @@ MODULES = (
     "encryption",
     "sliding",
     "push",
+    "sessions",
 )
 
 
