@@ -162,12 +162,13 @@ def _is_history(tx: Tx, room: RoomNid, event: Event, candidate: Candidate | Lack
     """Whether an event that is sent as news is older than all that is here of the room.
 
     Its place is found when history is read, not by asking others for what is around it: it would
-    be one more end of the room, with the state of long ago.
+    be one more end of the room, with the state of long ago.  Equal depths tell nothing: somebody
+    may have driven all of the room to the greatest one (T004).
     """
     if isinstance(candidate, Candidate) and event.prev_event_ids:
         return False
     first = events.first_at(tx, room, BEGINNING)
-    return first is not None and event.depth <= events.by_nid(tx, first).event.depth
+    return first is not None and event.depth < events.by_nid(tx, first).event.depth
 
 
 def _is_past(known: StoredEvent) -> bool:
