@@ -14,7 +14,13 @@ from attrs import Factory, frozen
 from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
-from matrixbox.errors import Forbidden, InvalidParam, InvalidRoomState, RoomInUse, UnsupportedRoomVersion
+from matrixbox.errors import (
+    Forbidden,
+    InvalidParam,
+    InvalidRoomState,
+    RoomInUse,
+    UnsupportedRoomVersion,
+)
 from matrixbox.rooms import ingest, membership, sending
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env

@@ -91,7 +91,7 @@ class Formatter:
             return {}
         previous = self.reader.shown(events.by_nid(self.reader.tx, stored.replaces))
         facts: dict[str, Json] = {"replaces_state": previous.event.event_id}
-        # An invitation from elsewhere is in no timeline here; who was invited knows it all the same.
+        # An invitation from elsewhere is in no timeline here, but who was invited knows it.
         if self.reader.may_see(previous) or self.reader.is_about_me(previous):
             facts["prev_content"] = previous.event.content
             facts["prev_sender"] = previous.event.sender  # clients go by it, as by `is_direct`
