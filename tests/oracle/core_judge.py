@@ -92,8 +92,8 @@ class Core:
         state = {}
         for event_id in event.auth_event_ids:
             entry = self.events[event_id]
-            assert entry.state_key is not None
-            state[entry.type, entry.state_key] = entry
+            if entry.state_key is not None:  # others describe no room
+                state[entry.type, entry.state_key] = entry
         create = self.create_of(event)
         if create is not None:
             state.setdefault(CREATE, create)
