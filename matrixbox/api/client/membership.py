@@ -53,7 +53,7 @@ class Place:
 
 
 def _join_content(body: parse.Body) -> dict[str, Json]:
-    """What a client says with its join: the reason, and all else that is not the server's to say."""
+    """What a client says with its join: the reason, and all that is not the server's to say."""
     _with_reason(body)
     return {key: value for key, value in body.items() if key not in SET_BY_THE_SERVER}
 
