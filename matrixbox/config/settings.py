@@ -161,7 +161,9 @@ class Registration:
         "Whether anybody who reaches the server may make an account. The try-out without a "
         "configuration file, which only this machine can reach, is open.",
     )
-    guests: bool = _setting(kinds.flag(), False, "Whether guest accounts can be made.")
+    guests: bool = _setting(
+        kinds.flag(), False, "Whether guest accounts can be made.", in_effect=False
+    )
     token: str = _setting(
         kinds.text(),
         "",
@@ -221,9 +223,7 @@ class Rooms:
 class Features:
     """[features]"""
 
-    presence: bool = _setting(
-        kinds.flag(), True, "Whether users see who is online."
-    )
+    presence: bool = _setting(kinds.flag(), True, "Whether users see who is online.")
     url_previews: bool = _setting(
         kinds.flag(),
         False,
