@@ -48,7 +48,7 @@ from matrixbox.rooms.arrival import Arrived, Partial
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.receiving import Receiver
 from matrixbox.rooms.remote import Signed, Verifier
-from matrixbox.store import events, members, names
+from matrixbox.store import events, members, names, outbound
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import room_key
 from matrixbox.store.database import Store
@@ -57,6 +57,8 @@ from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
 MAX_CANDIDATES = 10
+HAND_OVER_S = 5.0
+HAND_OVER_LOOK_S = 0.1
 MAKE_S = 20.0  # for a template while there are others to ask
 SEND_AGAIN = 1  # times that a server is asked again which has our join, but whose answer was lost
 WHOLE_S = 900.0
@@ -208,6 +210,7 @@ class Joins:
         change = Change(wanted.room_id, wanted.who.user_id, "join", {**profile, **wanted.content})
 
         async def attempt(server: ServerName) -> None:
+            await self._hand_over(server, wanted.room_id)
             built = await self.template(server, change)
             await self._send(server, built, wanted.room_id)
 
@@ -217,6 +220,15 @@ class Joins:
             if self.store.read(_is_banned, wanted.room_id, wanted.who):
                 raise Forbidden("You are banned from that room.") from error
             raise
+
+    async def _hand_over(self, server: ServerName, room_id: RoomId) -> None:
+        """Wait a little until the server has what we did in the room before we left it.
+
+        The state that it tells us would be without that, and is what we go on from.
+        """
+        with trio.move_on_after(HAND_OVER_S):
+            while self.store.read(_is_owed, room_id, server):  # noqa: ASYNC110 nothing tells
+                await trio.sleep(HAND_OVER_LOOK_S)
 
     async def template(self, server: ServerName, change: Change, within_s: float = MAKE_S) -> Built:
         """Our event, made with a template of the server's.  Raises RemoteError."""
@@ -369,3 +381,11 @@ def _confirmed(server: ServerName, built: Built, index: Index) -> RoomRules:
         assert found is not None
         return found
     raise RemoteInvalid(server, "the create event is of another room version than the template")
+
+
+def _is_owed(tx: Tx, room_id: RoomId, server: ServerName) -> bool:
+    """Whether events of ours in the room are still on their way to the server."""
+    room, number = names.room_nid(tx, room_id), outbound.server_of(tx, server)
+    if room is None or number is None:
+        return False
+    return room in outbound.rooms_owed(tx, number, outbound.cursor(tx, number))
