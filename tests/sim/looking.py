@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from matrixbox.core.identifiers import RoomId, server_of
-from matrixbox.store import events, names, rooms, snapshots
+from matrixbox.store import events, joins, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from tests.sim.life import Person
@@ -29,6 +29,7 @@ class Look:
     memberships: dict[str, str]
     soft_failed: frozenset[str]
     befores: dict[str, dict[Key, str]]  # the states before merges of branches
+    is_partial: bool  # joined, and the members are on their way
 
     def is_joined(self, user_id: str) -> bool:
         """Whether the user is in the room."""
@@ -47,7 +48,7 @@ class Look:
         return server in self.servers()
 
 
-NOTHING = Look(frozenset(), {}, {}, {}, frozenset(), {})
+NOTHING = Look(frozenset(), {}, {}, {}, frozenset(), {}, False)
 
 
 def look(node: Node, room_id: str) -> Look:
@@ -82,7 +83,8 @@ def look(node: Node, room_id: str) -> Look:
             if len(set(placed[event_id].event.prev_event_ids)) > 1
         }
         ends = frozenset(events.by_nid(tx, nid).event.event_id for nid in head.extremities)
-        return Look(ends, state, found, memberships, frozenset(soft_failed), befores)
+        partial = joins.partial(tx, room) is not None
+        return Look(ends, state, found, memberships, frozenset(soft_failed), befores, partial)
 
     return node.store.read(read)
 
