@@ -223,10 +223,10 @@ def test_finding_takes_microseconds_among_hundreds_of_routes() -> None:
 
 
 def _seconds(table: RouteTable, path: str, rounds: int) -> float:
-    before = time.perf_counter()
+    before = time.process_time()
     for _ in range(rounds):
         table.find("GET", path)
-    return time.perf_counter() - before
+    return time.process_time() - before
 
 
 def test_a_version_that_old_clients_use_is_another_name_for_the_present_one() -> None:
