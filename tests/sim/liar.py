@@ -120,21 +120,17 @@ class Liar(Node):
         return self.store.read(read)
 
     def _stale_state(self, kind: str, room_id: RoomId, at: str) -> Any:
-        """The state before some older event, for its secrets, forgeries and inventions.
+        """The state before some older event, for its forgeries and their invented parents.
 
-        The state before what others have too is told as it is: a server that has nothing but this
-        answer would go its own way from there, whoever made it.
+        The state before what is true is told as it is: a server that has nothing but this answer
+        would go its own way from there, whoever made it.
         """
         base = self.forged[at].base if at in self.forged else self.invented.get(at)
-        if base is None and not self._has_secret(at):
+        if base is None:
             return None
 
         def read(tx: Any) -> Any:
-            found = events.by_id(tx, base or EventId(at))
-            steps = round(self.draw("steps", at) * 5) if base is None else 0
-            for _ in range(steps):
-                parents = () if found is None else found.event.prev_event_ids
-                found = events.by_id(tx, parents[0]) if parents else found
+            found = events.by_id(tx, base)
             if found is None or found.snapshot is None:
                 return None
             ids = list(snapshots.state(tx, found.snapshot).values())
@@ -151,10 +147,6 @@ class Liar(Node):
             }
 
         return self.store.read(read)
-
-    def _has_secret(self, event_id: str) -> bool:
-        stored = self.store.read(events.by_id, EventId(event_id))
-        return stored is not None and self.is_secret(event_id, dict(stored.event.json))
 
     # --- what it makes up
 
