@@ -132,6 +132,10 @@ class ServerReader:
             known = self._standings[snapshot] = frozenset(found)
         return known
 
+    def had_joined(self, snapshot: SnapshotNid) -> bool:
+        """Whether a user of the server is in the room in a state."""
+        return "join" in self._memberships(snapshot)
+
     def _slots(self) -> list[SlotNid]:
         """The state slots of the server's users, those who are in the room first."""
         if self._members is None:
@@ -241,21 +245,16 @@ def between(
 # --- states
 
 
-def put_out(tx: Tx, room: RoomNid, server: ServerName, event_id: EventId) -> bool:
-    """Whether an event ended the membership of a user of the server, who was in the room.
+def was_in_room(tx: Tx, room: RoomNid, server: ServerName, event_id: EventId) -> bool:
+    """Whether the server was in the room just before an event.
 
-    To make anything of a kick or a ban a server needs the state before it, which was its own.
+    What was around that event was its own affair then.  Without it, a server that was put out of
+    the room and lacks what the ban cites cannot find out that it was.
     """
     stored = events.by_id(tx, event_id)
     if stored is None or stored.room != room or stored.snapshot is None:
         return False
-    event = stored.event
-    if event.type != MEMBER or event.state_key is None or _server_of(event.state_key) != server:
-        return False
-    slot = names.slot_nid(tx, (MEMBER, event.state_key))
-    before = {} if slot is None else snapshots.lookup(tx, SnapshotNid(stored.snapshot), [slot])
-    nid = None if slot is None else before.get(slot)
-    return bool(nid) and membership_of(events.by_nid(tx, EventNid(nid or 0)).event) == "join"
+    return ServerReader(tx, room, server).had_joined(SnapshotNid(stored.snapshot))
 
 
 @frozen

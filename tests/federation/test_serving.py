@@ -140,14 +140,14 @@ async def test_only_servers_in_the_room_are_told_of_it(tmp_path: Path) -> None:
 
 
 async def test_a_server_may_learn_how_it_was_put_out(tmp_path: Path) -> None:
-    """[B11.03], T028: the state before the ban, which was its own; nothing around other events.
+    """[B11.03], T028: the states of its time in the room, the one before the ban among them.
 
     Where it lacks what the ban cites, it could not tell otherwise whether the ban is allowed, and
     would go on believing that it is in the room.
     """
     async with scene(tmp_path) as here:
         join = await here.join()
-        await here.say("last")
+        (within,) = await here.say("last")
         await here.town.upon(here.ann, here.room, "ban", user_id=here.bo)
         room = q(here.room)
         ban = (await here.town.state(here.ann, here.room))["m.room.member", here.bo]["event_id"]
@@ -156,6 +156,7 @@ async def test_a_server_may_learn_how_it_was_put_out(tmp_path: Path) -> None:
         assert ban not in told["pdu_ids"]
         await here.good(f"/state/{room}?event_id={q(ban)}")
         await here.good(f"/event_auth/{room}/{q(ban)}")
+        await here.good(f"/state_ids/{room}?event_id={q(within)}")
         (late,) = await here.say("late")
         for event_id in (late, join):
             for target in here.every_target(event_id):

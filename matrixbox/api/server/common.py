@@ -46,14 +46,14 @@ def require_in_room(tx: Tx, room: RoomNid, origin: ServerName) -> None:
 def shared_room(tx: Tx, of: RoomId, origin: ServerName, at: EventId | None = None) -> RoomNid:
     """A room that the asking server is in, and that its access control list lets it see.
 
-    `at` is the event whose surroundings it wants: those of one that put it out it may have too.
+    `at` is the event whose surroundings it wants: those of its time in the room it may have too.
     Raises Forbidden; of unknown rooms and of those of others nothing more is told.
     """
     room = names.room_nid(tx, of)
     if room is None or rooms.head(tx, room) is None:
         raise Forbidden(NOT_IN_ROOM)
     require_allowed(tx, room, origin)
-    if at is None or not serving.put_out(tx, room, origin, at):
+    if at is None or not serving.was_in_room(tx, room, origin, at):
         require_in_room(tx, room, origin)
     return room
 
