@@ -23,7 +23,7 @@ BIN = VENV / "bin"
 LOCK = TOP / "tests" / "requirements.lock"
 SYNAPSE = Path(os.environ.get("MATRIXBOX_SYNAPSE_VENV", TOP / ".peers" / "synapse-venv"))
 JS = TOP / "tests" / "clients" / "js"
-ALONE = ["tests/live"]
+ALONE = ["tests/live", "tests/sim"]
 IN_CI = bool(os.environ.get("CI"))
 
 
@@ -55,7 +55,7 @@ def run_tests(arguments: list[str]) -> int:
     if arguments:
         return run([*pytest, *arguments])
     # Most in two processes, which is what a small machine has. What looks at the clock while it
-    # attacks a real server has the machine for itself.
+    # attacks a real server has the machine for itself, and so has what starts processes of its own.
     spread = ["-n", "2", "--dist", "loadfile"]
     together = run([*pytest, *spread, *(f"--ignore={folder}" for folder in ALONE)])
     alone = run([*pytest, *ALONE])
