@@ -21,6 +21,8 @@ CORS_HEADERS: tuple[Header, ...] = (
 )
 PREFLIGHT_HEADERS: tuple[Header, ...] = (*CORS_HEADERS, (b"access-control-max-age", b"86400"))
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"),)
+SECRET_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
+"""Of answers that carry tokens (T101)."""
 
 
 @frozen

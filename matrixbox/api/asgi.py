@@ -14,8 +14,15 @@ from types import CoroutineType
 from typing import Any
 
 import trio
+from attrs import evolve
 
-from matrixbox.api.answers import JSON_HEADERS, PREFLIGHT_HEADERS, Response, all_headers
+from matrixbox.api.answers import (
+    JSON_HEADERS,
+    PREFLIGHT_HEADERS,
+    SECRET_HEADERS,
+    Response,
+    all_headers,
+)
 from matrixbox.api.bounds import Bounds
 from matrixbox.api.call import (
     Answer,
@@ -118,7 +125,7 @@ class Application:
             try:
                 _check_head(call)
                 await call.turn.begin()
-                return _response_of(await self._handle(call))
+                return _response_of(await self._handle(call), call.route)
             except ClientGone:
                 return None
             except Exception as error:  # noqa: BLE001 one request fails alone
@@ -177,10 +184,11 @@ def _check_head(call: Call) -> None:
         raise TooLarge("The body is too large")
 
 
-def _response_of(answer: Answer) -> Response:
+def _response_of(answer: Answer, route: Route) -> Response:
+    headers = SECRET_HEADERS if route.secret else ()
     if isinstance(answer, Response):
-        return answer
-    return Response(200, json.encode(answer), JSON_HEADERS)
+        return evolve(answer, headers=answer.headers + headers) if headers else answer
+    return Response(200, json.encode(answer), JSON_HEADERS + headers)
 
 
 async def send_response(response: Response, send: Send, *, method: str) -> None:

@@ -83,6 +83,7 @@ class Route:
     rate: str | None
     mount: Mount | None
     cors: bool
+    secret: bool  # answers carry a token: nothing on the way, nor the browser, may keep them
 
 
 @frozen
@@ -143,6 +144,7 @@ class RouteTable:
         rate: str | None = None,
         mount: Mount | None = None,
         cors: bool = True,
+        secret: bool = False,
     ) -> Route:
         """Declare a route. TypeError for an incomplete declaration, ValueError for a wrong one.
 
@@ -173,6 +175,7 @@ class RouteTable:
             rate=rate,
             mount=mount,
             cors=cors,
+            secret=secret,
         )
         self._insert(route)
         return route

@@ -44,7 +44,7 @@ def registration_flows(call: Call) -> list[Flow]:
     return flows
 
 
-@routes.post("/_matrix/client/v3/register", auth=Auth.NONE)
+@routes.post("/_matrix/client/v3/register", auth=Auth.NONE, secret=True)
 async def register(call: Call) -> dict[str, Json]:
     """Make an account."""
     body = await call.json()
@@ -185,7 +185,7 @@ async def deactivate(call: Call) -> dict[str, Json]:
     return {"id_server_unbind_result": "no-support"}
 
 
-@routes.post("/_matrix/client/v1/login/get_token", auth=Auth.USER)
+@routes.post("/_matrix/client/v1/login/get_token", auth=Auth.USER, secret=True)
 async def login_token(call: Call) -> dict[str, Json]:
     """A token with which another device of the caller signs in ([C2.06])."""
     body = await call.json()

@@ -20,6 +20,7 @@ routes = RouteTable()
     "/_matrix/client/v3/user/{user_id}/openid/request_token",
     auth=Auth.USER,
     body=BodyKind.JSON_OR_EMPTY,
+    secret=True,
 )
 async def request_token(call: Call) -> dict[str, Json]:
     """A token for oneself."""

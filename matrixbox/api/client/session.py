@@ -31,7 +31,7 @@ async def flows(call: Call) -> dict[str, Json]:
     return {"flows": [{"type": PASSWORD}, {"type": TOKEN, "get_login_token": True}]}
 
 
-@routes.post("/_matrix/client/v3/login", auth=Auth.NONE)
+@routes.post("/_matrix/client/v3/login", auth=Auth.NONE, secret=True)
 async def login(call: Call) -> dict[str, Json]:
     """Sign in with a password, or with a token that another session asked for."""
     body = await call.json()
@@ -100,7 +100,7 @@ def signed_in(call: Call, opened: sessions.SignedIn) -> dict[str, Json]:
     return answer
 
 
-@routes.post("/_matrix/client/v3/refresh", auth=Auth.NONE)
+@routes.post("/_matrix/client/v3/refresh", auth=Auth.NONE, secret=True)
 async def refresh(call: Call) -> dict[str, Json]:
     """A new access token for a refresh token."""
     body = await call.json()

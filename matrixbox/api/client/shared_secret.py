@@ -33,14 +33,14 @@ def _secret(call: Call) -> str:
     return secret
 
 
-@routes.get(PATH, auth=Auth.NONE)
+@routes.get(PATH, auth=Auth.NONE, secret=True)
 async def nonce(call: Call) -> dict[str, Json]:
     """A number that the next request has to prove knowledge of the secret with."""
     _secret(call)
     return {"nonce": call.services.nonces.make()}
 
 
-@routes.post(PATH, auth=Auth.NONE)
+@routes.post(PATH, auth=Auth.NONE, secret=True)
 async def register(call: Call) -> dict[str, Json]:
     """Make an account, and sign its first device in."""
     secret = _secret(call)

@@ -33,12 +33,13 @@ def checker() -> Checker | None:
 
 @contextmanager
 def house_on(server: Server, checker: Checker | None) -> Iterator[House]:
-    """A household that talks to a server; fails where the server logged a bug."""
+    """A household that talks to a server; fails where it logged a bug, or wrote a token (T101)."""
     connection = Connection(server.host, server.port)
     yield House(server, checker, connection)
     connection.close()
     assert server.is_alive, "the server ended"
     assert server.bugs() == []
+    assert server.tokens_written() == set()
 
 
 class Houses:

@@ -79,7 +79,24 @@ def header_problems(answer: Answer) -> list[str]:
     problems = cors_problems(answer)
     if answer.headers.get("content-type") != "application/json":
         problems.append(f"Content-Type is {answer.headers.get('content-type')!r}")
-    return problems
+    return problems + secret_problems(answer)
+
+
+# Members of answers that are as good as a password.
+SECRETS = frozenset({"access_token", "login_token", "refresh_token"})
+
+
+def secret_problems(answer: Answer) -> list[str]:
+    """What is wrong with the headers of an answer that carries a token (T101)."""
+    try:
+        body = answer.json
+    except ValueError:
+        return []
+    if not isinstance(body, dict) or not SECRETS & set(body):
+        return []
+    headers = answer.headers
+    kept = headers.get("cache-control") != "no-store" or headers.get("pragma") != "no-cache"
+    return ["a token may be kept on the way"] * kept
 
 
 def cors_problems(answer: Answer) -> list[str]:

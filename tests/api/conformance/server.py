@@ -33,6 +33,9 @@ page = "https://home.test/help"
 admin_user = "@ann:home.test"
 security_user = "@ann:home.test"
 security_email = "security@home.test"
+
+[log]
+level = "debug"
 """
 # Registration with a token only, nobody's list of rooms for strangers, and no publishing.
 CLOSED = """
@@ -59,6 +62,7 @@ CLOSED_AND_LIMITED = """
 [registration]
 token = "the word"
 """
+_SECRET = re.compile(rb"mb[lorx]_[\w-]{43}|correct horse battery staple")
 _READY = re.compile(r'\bready\b.*listening=\["([^":]+):(\d+)"')
 
 
@@ -80,6 +84,15 @@ class Server:
         """What the server logged of requests that failed by a bug."""
         lines = self.log.read_text(errors="replace").splitlines()
         return [line for line in lines if " error " in line]
+
+    def tokens_written(self) -> set[str]:
+        """The files, log and database, in which a token or a password stands as such (T101)."""
+        files = [self.log, *(self.log.parent / "data").rglob("*")]
+        return {
+            file.name
+            for file in files
+            if file.is_file() and _SECRET.search(file.read_bytes()) is not None
+        }
 
 
 @contextmanager
