@@ -18,10 +18,11 @@ from matrixbox.core.identifiers import (
 )
 from matrixbox.errors import AddressRefused, RemoteUnreachable
 from matrixbox.federation.well_known import WellKnown
-from matrixbox.net.dns import LookupFailed, Resolver
+from matrixbox.net.dns import Resolver
 from matrixbox.net.exchange import Route, Target
 from matrixbox.net.guard import InvalidHost, is_port_allowed, parse_host
 from matrixbox.net.http import HttpClient
+from matrixbox.net.records import LookupFailed
 
 PORT = 8448
 

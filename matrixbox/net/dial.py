@@ -15,9 +15,10 @@ import trio
 from attrs import frozen
 
 from matrixbox.errors import AddressRefused, RemoteError, RemoteUnreachable
-from matrixbox.net.dns import LookupFailed, Resolver
+from matrixbox.net.dns import Resolver
 from matrixbox.net.exchange import Route, Target
 from matrixbox.net.guard import AddressGuard, InvalidHost, IPAddress, is_port_allowed
+from matrixbox.net.records import LookupFailed
 
 MAX_ADDRESSES = 4
 CONNECT_S = 5.0

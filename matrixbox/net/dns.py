@@ -7,29 +7,27 @@ business (search lists), and so are names that the DNS does not know.
 
 from __future__ import annotations
 
+import importlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
-import dns.asyncbackend
-import dns.asyncresolver
-import dns.exception
-import dns.message
-import dns.name
-import dns.rdatatype
-import dns.rdtypes.IN.SRV
-import dns.resolver
 import trio
-from attrs import frozen
 
 from matrixbox.net.caching import Cache
 from matrixbox.net.exchange import Target
-from matrixbox.net.guard import InvalidHost, IPAddress, is_port_allowed, parse_host
+from matrixbox.net.guard import IPAddress, parse_host
 from matrixbox.net.hosts import HostsFile, ask_system
+from matrixbox.net.records import (
+    LOOKUP_S,
+    MIN_TTL_S,
+    Answering,
+    Kind,
+    LookupFailed,
+    Records,
+    Service,
+)
 
-LOOKUP_S = 5.0
-TRY_S = 2.0  # one name server, one question
 OTHER_FAMILY_S = 0.3
 """How long to wait for the addresses of the second family when the first has answered."""
 STALE_AFTER_S = 1.8
@@ -37,9 +35,6 @@ STALE_AFTER_S = 1.8
 SRV_S = 3.0
 SRV_OF_HOSTS_FILE_S = 0.5
 
-MIN_TTL_S = 60
-MAX_TTL_S = 24 * 3600
-MAX_NEGATIVE_TTL_S = 3600
 STALE_S = 24 * 3600
 FAILURE_S = 10.0
 """How long a name whose look-up failed is not asked for again."""
@@ -47,30 +42,8 @@ SRV_FAILURE_S = 120.0  # some routers never answer for SRV: nobody waits for the
 MAX_CACHED = 4096
 MAX_ADDRESSES = 16
 MAX_TARGETS = 4
-MAX_RECORDS = 64
-RELOAD_S = 30.0
-"""How often to see whether the list of name servers has changed."""
 
-RESOLV_CONF = Path("/etc/resolv.conf")
-
-_TRIO = dns.asyncbackend.get_backend("trio")
-
-
-class LookupFailed(Exception):
-    """No name server gave an answer: whether the name exists is unknown."""
-
-
-@frozen
-class Service:
-    """One SRV record."""
-
-    priority: int
-    weight: int
-    target: Target
-
-
-Question: TypeAlias = tuple[str, dns.rdatatype.RdataType]
-Records: TypeAlias = tuple[IPAddress | Service, ...]
+Question: TypeAlias = tuple[str, Kind]
 Ask: TypeAlias = Callable[[str], Awaitable[tuple[IPAddress, ...]]]
 
 
@@ -88,7 +61,8 @@ class Resolver:
         hosts: HostsFile | None = None,
         system: Ask = ask_system,
     ) -> None:
-        self._servers = _Servers(nameservers, port)
+        self._told = (nameservers, port)
+        self._opened: Answering | None = None
         self._hosts = HostsFile() if hosts is None else hosts
         self._system = system
         self._cache: Cache[Question, Records | None] = Cache(MAX_CACHED)
@@ -104,7 +78,7 @@ class Resolver:
             return (found,)
         if known := self._hosts.addresses(found):
             return _by_turns(known)
-        if "." in found and self._servers.exist:
+        if "." in found and (await self._servers()).exist:
             both = await self._both_families(found)
             if both:
                 return _by_turns(both)
@@ -117,10 +91,12 @@ class Resolver:
         service.  Raises LookupFailed.
         """
         host = parse_host(name.removeprefix("_matrix-fed._tcp.").removeprefix("_matrix._tcp."))
-        if not isinstance(host, str) or "." not in host or not self._servers.exist:
+        if not isinstance(host, str) or "." not in host:
+            return None
+        if not (await self._servers()).exist:
             return None
         at_most_s = SRV_OF_HOSTS_FILE_S if self._hosts.addresses(host) else SRV_S
-        records = await self._records(name, dns.rdatatype.SRV, at_most_s, SRV_FAILURE_S)
+        records = await self._records(name, "SRV", at_most_s, SRV_FAILURE_S)
         found = [record for record in records if isinstance(record, Service)]
         if not found:
             return None
@@ -134,7 +110,7 @@ class Resolver:
 
         async with trio.open_nursery() as nursery:
 
-            async def ask(family: dns.rdatatype.RdataType) -> None:
+            async def ask(family: Kind) -> None:
                 try:
                     records = await self._records(name, family)
                 except LookupFailed as error:
@@ -145,8 +121,8 @@ class Resolver:
                     limit = trio.current_time() + OTHER_FAMILY_S
                     nursery.cancel_scope.deadline = min(nursery.cancel_scope.deadline, limit)
 
-            nursery.start_soon(ask, dns.rdatatype.AAAA)
-            nursery.start_soon(ask, dns.rdatatype.A)
+            nursery.start_soon(ask, "AAAA")
+            nursery.start_soon(ask, "A")
         if not found and failures:
             raise failures[0]
         return tuple(found)
@@ -166,12 +142,13 @@ class Resolver:
     async def _records(
         self,
         name: str,
-        kind: dns.rdatatype.RdataType,
+        kind: Kind,
         at_most_s: float = LOOKUP_S,
         failure_s: float = FAILURE_S,
     ) -> Records:
         """The records of one kind, from the cache when they are fresh; a failure is kept too."""
         key = (name, kind)
+        servers = await self._servers()
         async with self._cache.alone(key):
             entry = self._cache.get(key)
             if entry is not None and entry.is_fresh:
@@ -179,7 +156,7 @@ class Resolver:
             stale = None if entry is None else entry.value
             try:
                 with trio.fail_after(at_most_s if stale is None else min(at_most_s, STALE_AFTER_S)):
-                    records, ttl_s = await self._servers.ask(name, kind)
+                    records, ttl_s = await servers.ask(name, kind)
             except (LookupFailed, trio.TooSlowError):
                 # Also a stale answer is not asked about again at once, nor does it live longer.
                 left_s = 0.0 if entry is None else entry.useful_until_s - trio.current_time()
@@ -188,116 +165,20 @@ class Resolver:
             self._cache.put(key, records, ttl_s, ttl_s + STALE_S if records else 0)
             return records
 
+    async def _servers(self) -> Answering:
+        """The name servers; their library is imported when the first is wanted, in a thread."""
+        if self._opened is None:
+            name = "matrixbox.net.name_servers"
+            module = await trio.to_thread.run_sync(importlib.import_module, name)
+            opened: Answering = self._opened or module.NameServers(*self._told)
+            self._opened = opened
+        return self._opened
+
 
 def _or_failed(name: str, records: Records | None) -> Records:
     if records is None:
         raise LookupFailed(f"no answer about {name}")
     return records
-
-
-class _Servers:
-    """The name servers, read again when the system's list has changed."""
-
-    def __init__(self, nameservers: Sequence[str] | None, port: int) -> None:
-        self._fixed = nameservers is not None
-        self._looked_s = float("-inf")
-        self._stamp: tuple[int, int] | None = None
-        self._resolver: dns.asyncresolver.Resolver | None = None
-        if nameservers is not None:
-            self._resolver = dns.asyncresolver.Resolver(configure=False)
-            self._resolver.nameservers = list(nameservers)
-            self._resolver.port = port
-            self._prepare()
-
-    @property
-    def exist(self) -> bool:
-        """Whether there is a name server to ask."""
-        self._look()
-        return self._resolver is not None
-
-    async def ask(self, name: str, kind: dns.rdatatype.RdataType) -> tuple[Records, float]:
-        """The records of a name and how long they hold; none if there are none.
-
-        Raises LookupFailed.
-        """
-        if self._resolver is None:
-            raise LookupFailed("no name server is known")
-        try:
-            question = dns.name.from_text(name)
-        except dns.exception.DNSException:
-            return (), MIN_TTL_S  # too long: no such name
-        try:
-            answer = await self._resolver.resolve(
-                question,
-                kind,
-                search=False,
-                raise_on_no_answer=False,
-                lifetime=LOOKUP_S,
-                backend=_TRIO,
-            )
-            ttl = answer.chaining_result.minimum_ttl
-            records = _read_all(answer) if answer.rrset is not None else ()
-        except dns.resolver.NXDOMAIN as error:
-            try:
-                response: dns.message.QueryMessage = error.response(question)  # type: ignore[no-untyped-call]
-                ttl = response.resolve_chaining().minimum_ttl
-            except (dns.exception.DNSException, KeyError):
-                ttl = MIN_TTL_S
-            records = ()
-        except (dns.exception.DNSException, OSError, ValueError) as error:
-            raise LookupFailed(f"no answer about {name}: {type(error).__name__}") from error
-        most = MAX_TTL_S if records else MAX_NEGATIVE_TTL_S
-        return records, min(max(ttl, MIN_TTL_S), most)
-
-    def _look(self) -> None:
-        now = trio.current_time()
-        if self._fixed or now - self._looked_s < RELOAD_S:
-            return
-        self._looked_s = now
-        try:
-            status = RESOLV_CONF.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
-            if stamp == self._stamp:
-                return
-            self._resolver = dns.asyncresolver.Resolver(str(RESOLV_CONF))
-            self._stamp = stamp
-        except (OSError, dns.exception.DNSException, ValueError):
-            self._resolver, self._stamp = None, None
-            return
-        self._prepare()
-
-    def _prepare(self) -> None:
-        assert self._resolver is not None
-        self._resolver.timeout = TRY_S
-        self._resolver.lifetime = LOOKUP_S
-        self._resolver.use_edns(0, 0, 1232)
-
-
-def _read_all(answer: dns.resolver.Answer) -> Records:
-    """As many records as anybody needs; of services those of the best priorities."""
-    found = [_read(rdata) for rdata in answer]
-    services = [each for each in found if isinstance(each, Service)]
-    services.sort(key=lambda service: service.priority)
-    return (*(each for each in found if not isinstance(each, Service)), *services)[:MAX_RECORDS]
-
-
-def _read(rdata: object) -> IPAddress | Service:
-    if isinstance(rdata, dns.rdtypes.IN.SRV.SRV):
-        host = rdata.target.to_text(omit_final_dot=True)
-        return Service(rdata.priority, rdata.weight, Target(_target(host, rdata.port), rdata.port))
-    found = parse_host(getattr(rdata, "address", ""))
-    if isinstance(found, str):
-        raise ValueError("not an address record")
-    return found
-
-
-def _target(host: str, port: int) -> str:
-    """The host of an SRV record; empty when it says "no such service" or cannot be dialled."""
-    try:
-        found = parse_host(host)
-    except InvalidHost:
-        return ""
-    return found if isinstance(found, str) and is_port_allowed(port) else ""
 
 
 def _by_turns(addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
