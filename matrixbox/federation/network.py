@@ -73,7 +73,8 @@ class NetworkTransport:
 def new_http_client(settings: Outbound, resolver: Resolver) -> HttpClient:
     """The client for all outgoing requests.  Raises OSError for unreadable authorities."""
     guard = AddressGuard(allow_private=settings.allow_private_addresses)
-    context = new_client_context(settings.extra_ca_files)
+    authorities = settings.extra_ca_files
+    context = new_client_context(authorities) if authorities else None
     return HttpClient(Dialler(resolver, guard, context), user_agent=f"matrixbox/{__version__}")
 
 

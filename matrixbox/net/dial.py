@@ -19,6 +19,7 @@ from matrixbox.net.dns import Resolver
 from matrixbox.net.exchange import Route, Target
 from matrixbox.net.guard import AddressGuard, InvalidHost, IPAddress, is_port_allowed
 from matrixbox.net.records import LookupFailed
+from matrixbox.net.tls import new_client_context
 
 MAX_ADDRESSES = 4
 CONNECT_S = 5.0
@@ -37,9 +38,15 @@ class Place:
 
 
 class Dialler:
-    """Opens connections to where the guard allows."""
+    """Opens connections to where the guard allows.
 
-    def __init__(self, resolver: Resolver, guard: AddressGuard, context: ssl.SSLContext) -> None:
+    Without a `context` the system's authorities are trusted, and read when TLS is first wanted:
+    that takes a while, and the start of the server should not wait for it.
+    """
+
+    def __init__(
+        self, resolver: Resolver, guard: AddressGuard, context: ssl.SSLContext | None = None
+    ) -> None:
         self._resolver = resolver
         self._guard = guard
         self._context = context
@@ -161,12 +168,18 @@ class Dialler:
 
     async def _secured(self, stream: trio.SocketStream, name: str) -> Stream:
         """The connection with TLS; closed when the handshake fails."""
-        secured = trio.SSLStream(stream, self._context, server_hostname=name, https_compatible=True)
+        ends: Stream = stream
         try:
+            if self._context is None:
+                context = await trio.to_thread.run_sync(new_client_context)
+                self._context = self._context or context
+            ends = secured = trio.SSLStream(
+                stream, self._context, server_hostname=name, https_compatible=True
+            )
             with trio.fail_after(TLS_S):
                 await secured.do_handshake()
         except BaseException:
-            await trio.aclose_forcefully(secured)
+            await trio.aclose_forcefully(ends)
             raise
         return secured
 

@@ -313,9 +313,11 @@ async def test_t057_the_context_as_the_server_makes_it(tmp_path):
         # Without an authority key identifier, which Python 3.13 would ask for.
         it.web.names["a.test"] = leaf([DNS("a.test")])
         await it.client.exchange(route(), GET, QUICK)
-        it.switchboard._context = new_client_context()
+        it.switchboard._context = None  # the system's authorities, read at first use
         with pytest.raises(RemoteUnreachable):
             await it.client.exchange(route(name="again"), GET, QUICK)
+        assert it.switchboard._context.verify_mode == ssl.CERT_REQUIRED
+        assert it.switchboard._context.check_hostname
 
 
 def test_authorities_that_cannot_be_read_are_named(tmp_path):
