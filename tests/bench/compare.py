@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -147,6 +148,8 @@ def main() -> None:
     parser.add_argument("--venv", type=Path, default=TOP / ".peers" / "synapse-venv")
     parser.add_argument("--alone", action="store_true", help="matrixbox only")
     options = parser.parse_args()
+    # Both servers start as installed packages do: with their byte code on the disk.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     venv = options.venv.absolute()
     starts: dict[str, Start] = {"matrixbox": matrixbox}
     if not options.alone:
