@@ -242,6 +242,13 @@ class Features:
         "Whether media can be fetched without an access token (/_matrix/media), for old clients.",
         in_effect=False,
     )
+    household_directory: bool = _setting(
+        kinds.flag(),
+        True,
+        "Whether everybody on this server can be found by everybody else on it. Otherwise, and "
+        "wherever registration is open, one finds whom one shares a room with, and who is in a "
+        "public room.",
+    )
 
 
 @attrs.frozen

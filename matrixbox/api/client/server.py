@@ -20,6 +20,8 @@ UNSTABLE: dict[str, Json] = {
     "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc4222": True,  # state_after
     "org.matrix.simplified_msc3575": True,  # sliding sync
+    "uk.half-shot.msc2666.query_mutual_rooms": True,
+    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
 }
 
 

@@ -33,6 +33,7 @@ from matrixbox.api.client import (
     thread_subscriptions,
     to_device,
     typing,
+    user_directory,
 )
 from matrixbox.api.pages import fallback
 from matrixbox.api.routes import RouteTable
@@ -69,6 +70,7 @@ MODULES = (
     thread_subscriptions,
     to_device,
     typing,
+    user_directory,
 )
 
 

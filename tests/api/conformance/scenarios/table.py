@@ -8,6 +8,7 @@ MODULES = (
     "accounts",
     "rooms",
     "membership",
+    "people",
     "events",
     "user_data",
     "syncing",
