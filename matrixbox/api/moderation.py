@@ -22,6 +22,7 @@ NOT_WHEN_SUSPENDED = tuple(
         r"POST /_matrix/client/v3/createRoom",
         rf"PUT {_ROOM}state/.*",
         rf"PUT {_ROOM}send/.*",
+        r"PUT /_matrix/client/\S*/rooms/\{room_id\}/delayed_event/.*",
         r"(PUT|DELETE|PATCH) /_matrix/client/\S*/profile/.*",
         r"(PUT|DELETE) /_matrix/client/v3/directory/.*",
         r"PUT /_matrix/client/v3/presence/.*",

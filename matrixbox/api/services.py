@@ -15,6 +15,7 @@ from matrixbox.accounts.uia import Uia
 from matrixbox.config import Settings
 from matrixbox.federation.parts import Federation
 from matrixbox.rooms import resolution
+from matrixbox.rooms.delaying import Delays
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.time_floor import TimeFloor
 from matrixbox.store.database import Store
@@ -43,6 +44,7 @@ class Services:
     base_url: str
     time: TimeFloor
     federation: Federation
+    delays: Delays
 
     async def write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         """Run a transaction function of ``rooms``, which takes the environment second.

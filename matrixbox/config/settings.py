@@ -195,6 +195,15 @@ class Limits:
     rooms_per_user: int = _setting(
         kinds.number(1, 100_000), 2_000, "How many rooms one account may be joined to."
     )
+    delayed_events_per_user: int = _setting(
+        kinds.number(0, 1_000),
+        100,
+        "How many messages one account may have the server send later, as calls need it to notice "
+        "who has gone. 0: none, and clients are told so.",
+    )
+    delayed_events_hours: int = _setting(
+        kinds.number(1, 8_784), 720, "The longest time for which a message may be delayed."
+    )
 
 
 @attrs.frozen

@@ -21,7 +21,16 @@ from matrixbox.observe import log
 from matrixbox.rooms import membership, outside, resolution
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.residence import is_resident
-from matrixbox.store import account_data, accounts, erasure, key_backup, keys, members, pushers
+from matrixbox.store import (
+    account_data,
+    accounts,
+    delayed,
+    erasure,
+    key_backup,
+    keys,
+    members,
+    pushers,
+)
 from matrixbox.store.accounts import Account, AccountState
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import StreamPos
@@ -44,6 +53,7 @@ def close_account(tx: Tx, account: Account, *, erase: bool = False) -> None:
     accounts.set_state(tx, account.user, AccountState.DEACTIVATED)
     sessions.log_out_everywhere(tx, account.user)
     pushers.remove_of_user(tx, account.user)
+    delayed.forget_user(tx, account.user)
     keys.forget_user(tx, account.user)
     key_backup.forget_user(tx, account.user)
     if erase:

@@ -16,7 +16,7 @@ from matrixbox.core.filters import Filter
 from matrixbox.core.json import Json, encode
 from matrixbox.core.relations import ThreadSummary, bundle, latest_edit, may_start_thread
 from matrixbox.rooms.reading import Reader
-from matrixbox.store import events, names, snapshots
+from matrixbox.store import delayed, events, names, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Relation
 from matrixbox.store.nids import EventNid, SnapshotNid
@@ -69,6 +69,8 @@ class Formatter:
             facts["membership"] = reader.membership_at(stored)
         if stored.sent_by is not None and stored.sent_by == reader.device:
             facts["transaction_id"] = stored.txn_id
+        if event.sender == reader.user_id and (delay_id := delayed.id_of(reader.tx, stored)):
+            facts["org.matrix.msc4140.delay_id"] = delay_id
         if event.state_key is not None:
             facts.update(self._replaced(stored))
         if stored.redacted_by is not None:

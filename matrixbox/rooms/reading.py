@@ -47,6 +47,11 @@ class Reader:
         self._member_key = ("m.room.member", names.user_id(self.tx, self.user))
 
     @property
+    def user_id(self) -> str:
+        """The user's name."""
+        return self._member_key[1]
+
+    @property
     def joined(self) -> bool:
         """Whether the user is in the room now."""
         return self.member is not None and self.member.membership is Membership.JOIN

@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import frozen
 
 from matrixbox.accounts.passwords import Passwords
+from matrixbox.accounts.throttle import Throttle
 from matrixbox.clock import Clock, SystemClock
 from matrixbox.config import Settings
 from matrixbox.core.identifiers import ServerName
@@ -19,6 +20,7 @@ from matrixbox.household.rotation import rotate
 from matrixbox.household.users import Users
 from matrixbox.keyfile import open_key
 from matrixbox.rooms import time_floor
+from matrixbox.rooms.delaying import Delays
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.presence import Presence
 from matrixbox.rooms.time_floor import TimeFloor
@@ -38,6 +40,8 @@ class Base:
     time: TimeFloor
     passwords: Passwords
     users: Users
+    throttle: Throttle
+    delays: Delays
 
 
 @contextmanager
@@ -88,7 +92,9 @@ def _base(settings: Settings, folder: DataFolder, store: Store, time: TimeFloor)
     )
     passwords = Passwords(settings.limits.password_hash_cost)
     users = Users(store, passwords, server_name, time.clock, close_account)
-    return Base(folder, store, env, time, passwords, users)
+    throttle = Throttle(time.clock, enabled=settings.limits.rate_limits)
+    delays = Delays(store, env, time, throttle)
+    return Base(folder, store, env, time, passwords, users, throttle, delays)
 
 
 def remember(tx: Tx, server_name: str, key: SigningKey) -> None:

@@ -9,7 +9,6 @@ from attrs import evolve
 
 from matrixbox.accounts.login_tokens import LoginTokens
 from matrixbox.accounts.nonces import Nonces
-from matrixbox.accounts.throttle import Throttle
 from matrixbox.accounts.uia import Uia
 from matrixbox.api.app import make_quart
 from matrixbox.api.asgi import Application
@@ -55,7 +54,7 @@ def make_application(
             waiting_per_user=bounds.connections,
         )
     clock = base.env.clock
-    throttle = Throttle(clock, enabled=limited)
+    throttle = base.throttle
     servers = FederationAuthenticator(
         base.env.server_name,
         federation.keyring,
@@ -78,6 +77,7 @@ def make_application(
         base_url=settings.base_url,
         time=base.time,
         federation=federation,
+        delays=base.delays,
     )
     return Application(
         _routes(),

@@ -20,11 +20,12 @@ from matrixbox.household.departures import Departures
 from matrixbox.observe import log
 from matrixbox.observe.health import LoopWatch, Notifier
 from matrixbox.rooms import time_floor
+from matrixbox.rooms.delayed import ENDED_FOR_S
 from matrixbox.serve.base import Base, open_base, remember
 from matrixbox.serve.listeners import make_door
 from matrixbox.serve.network import open_network
 from matrixbox.serve.pushing import push_services
-from matrixbox.store import accounts, to_device
+from matrixbox.store import accounts, delayed, to_device
 from matrixbox.tasks import keep_running
 
 THREADS = 8  # Trio's default of 40 would let 40 password hashes run at once
@@ -92,12 +93,15 @@ def _start(nursery: trio.Nursery, base: Base, authenticator: Authenticator) -> N
             await base.store.write(accounts.prune_transactions, oldest)
             before_ms = base.env.clock.now_ms() - KEPT_IDS_MS
             await base.store.write(to_device.forget_received, before_ms)
+            before_ms = base.env.clock.now_ms() - ENDED_FOR_S * 1000
+            await base.store.write(delayed.forget_older, before_ms)
             await base.store.write(time_floor.store, base.time)
 
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "rooms.typing": base.env.typing.run,
         "store.cleaning": cleaning,
         "accounts.sessions": authenticator.run,
+        "rooms.delayed": base.delays.run,
         "household.departures": Departures(base.store, base.env).run,
     }
     for name, service in services.items():

@@ -109,6 +109,7 @@ class StoredEvent:
     txn_id: str | None = None
     client_json: bytes | None = None  # made by the readers that need it, without unsigned
     replaces: EventNid | None = None  # of a state event, found by readers; 0: none
+    delay_id: str | None = None  # found by readers: see delayed.id_of; empty: none
 
 
 @frozen

@@ -1,4 +1,4 @@
--- What the migrations make, up to number 9. Made by a command: don't edit.
+-- What the migrations make, up to number 12. Made by a command: don't edit.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -375,6 +375,33 @@ CREATE TABLE parked_room (                    -- its events cost more than one r
     reason   TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE hearsay (                        -- the state before an event is another server's word
+    nid      INTEGER PRIMARY KEY,
+    room_nid INTEGER NOT NULL,
+    told_nid INTEGER NOT NULL,                -- snapshot: as it was told
+    pages    INTEGER NOT NULL,                -- of history that may be fetched to fill the gap
+    attempts INTEGER NOT NULL,
+    due_ms   INTEGER                          -- when to try to fill it; NULL: not by itself
+) STRICT;
+
+CREATE INDEX hearsay_room ON hearsay (room_nid);
+
+CREATE INDEX hearsay_due ON hearsay (due_ms) WHERE due_ms IS NOT NULL;
+
+CREATE TABLE doubt (                          -- soft-failed by a current state that was hearsay
+    nid      INTEGER PRIMARY KEY,
+    room_nid INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX doubt_room ON doubt (room_nid);
+
+CREATE INDEX event_hearsay ON event (room_nid, nid) WHERE status & 256;
+
+CREATE TABLE revision (                       -- rooms whose states are to be worked out anew
+    room_nid INTEGER PRIMARY KEY,
+    begun    INTEGER NOT NULL                 -- some are new already
+) STRICT;
+
 CREATE TABLE outside (
     room_nid INTEGER NOT NULL,
     user_nid INTEGER NOT NULL,
@@ -606,4 +633,96 @@ CREATE INDEX refresh_token_by_device ON refresh_token (device_nid, made_ms);
 CREATE TABLE erased_user (
     user_nid INTEGER PRIMARY KEY,
     pos      INTEGER NOT NULL                 -- who joins a room later sees nothing of them
+) STRICT;
+
+CREATE TABLE undecided_event (
+    room_nid INTEGER NOT NULL,
+    event_id TEXT NOT NULL,
+    is_state INTEGER NOT NULL,                -- told as part of the state before our join
+    json     BLOB NOT NULL,
+    PRIMARY KEY (room_nid, event_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE undecided_room (
+    room_nid INTEGER PRIMARY KEY,
+    join_nid INTEGER NOT NULL,
+    attempts INTEGER NOT NULL                 -- to get the keys, in vain
+) STRICT;
+
+CREATE TABLE owed_join (
+    room_nid INTEGER NOT NULL,
+    user_nid INTEGER NOT NULL,
+    servers  TEXT NOT NULL,                   -- that were handed one, separated by blanks
+    content  BLOB NOT NULL,                   -- JSON: what the user wanted the join to say
+    goes_on  INTEGER NOT NULL,                -- 1: it is tried again; 0: it is taken back
+    attempts INTEGER NOT NULL,
+    PRIMARY KEY (room_nid, user_nid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE threepid (
+    medium       TEXT NOT NULL,
+    address      TEXT NOT NULL,               -- folded
+    user_nid     INTEGER NOT NULL,
+    validated_ms INTEGER NOT NULL,
+    added_ms     INTEGER NOT NULL,
+    PRIMARY KEY (medium, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX threepid_by_user ON threepid (user_nid);
+
+CREATE TABLE validation (
+    sid          TEXT PRIMARY KEY,
+    purpose      INTEGER NOT NULL,            -- see validations.Purpose
+    address      TEXT NOT NULL,
+    user_nid     INTEGER NOT NULL,            -- 0: not for one account
+    secret_hash  BLOB NOT NULL,               -- SHA-256 of the client's secret
+    send_attempt INTEGER NOT NULL,
+    token_hash   BLOB,                        -- SHA-256; NULL: no link was sent, or it was used
+    next_link    TEXT,
+    until_ms     INTEGER NOT NULL,
+    validated_ms INTEGER,
+    UNIQUE (purpose, address, user_nid, secret_hash)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE mail (
+    mail_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient TEXT NOT NULL,
+    subject   TEXT NOT NULL,
+    text      TEXT NOT NULL,
+    made_ms   INTEGER NOT NULL,
+    due_ms    INTEGER NOT NULL,
+    attempts  INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE INDEX mail_due ON mail (due_ms);
+
+CREATE TABLE delayed_event (
+    nid        INTEGER PRIMARY KEY,
+    delay_id   TEXT NOT NULL UNIQUE,
+    user_nid   INTEGER NOT NULL,
+    device_nid INTEGER NOT NULL,
+    txn_key    BLOB,                          -- hash of endpoint, path and identifier
+    txn_id     TEXT,
+    room_nid   INTEGER NOT NULL,
+    type       TEXT NOT NULL,
+    state_key  TEXT,
+    content    BLOB NOT NULL,
+    delay_ms   INTEGER NOT NULL,
+    since_ms   INTEGER NOT NULL,              -- scheduled, or restarted
+    due_ms     INTEGER,                       -- NULL: it was sent, cancelled, or could not be sent
+    ended_ms   INTEGER,
+    event_id   TEXT,                          -- of the event that it became
+    error      BLOB                           -- why it could not be sent
+) STRICT;
+
+CREATE INDEX delayed_event_due ON delayed_event (due_ms) WHERE due_ms IS NOT NULL;
+
+CREATE INDEX delayed_event_by_user ON delayed_event (user_nid, due_ms);
+
+CREATE UNIQUE INDEX delayed_event_by_transaction ON delayed_event (device_nid, txn_key)
+    WHERE txn_key IS NOT NULL;
+
+CREATE TABLE was_delayed (
+    event_nid INTEGER PRIMARY KEY,
+    delay_id  TEXT NOT NULL
 ) STRICT;

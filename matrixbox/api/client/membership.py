@@ -13,7 +13,8 @@ from attrs import frozen
 from matrixbox.accounts.throttle import INVITES, JOINS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.room_state import known_room, whole_room
+from matrixbox.api.client.places import known_room
+from matrixbox.api.client.room_state import whole_room
 from matrixbox.api.routes import Auth, BodyKind, RouteTable
 from matrixbox.core.identifiers import RoomId, ServerName, UserId, server_of
 from matrixbox.core.json import Json

@@ -15,7 +15,8 @@ from attrs import frozen
 from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response, json_response
 from matrixbox.api.call import Call
-from matrixbox.api.client.room_state import ROOM, known_room
+from matrixbox.api.client.places import known_room
+from matrixbox.api.client.room_state import ROOM
 from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.filters import EventFilter, InvalidFilter, parse_event_filter
 from matrixbox.core.json import CLIENT, JsonError, decode, encode

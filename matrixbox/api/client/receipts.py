@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.room_state import known_room
+from matrixbox.api.client.places import known_room
 from matrixbox.api.routes import Auth, BodyKind, Mount, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.errors import InvalidParam

@@ -11,7 +11,7 @@ from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response
 from matrixbox.api.call import Call
 from matrixbox.api.client.messages import reader_of, room_of_event
-from matrixbox.api.client.room_state import known_room
+from matrixbox.api.client.places import known_room
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import encode
 from matrixbox.rooms import relations

@@ -9,15 +9,15 @@ from __future__ import annotations
 from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response
 from matrixbox.api.call import Call
+from matrixbox.api.client.delayed import delay_of, delay_state
+from matrixbox.api.client.places import known_room
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.identifiers import UserId, server_of
 from matrixbox.core.json import Json, encode
-from matrixbox.errors import Forbidden
 from matrixbox.rooms import partial, sending, state_reading
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.state import CurrentState
 from matrixbox.rooms.tokens import Place
-from matrixbox.store import names
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -28,15 +28,6 @@ ROOM = "/_matrix/client/v3/rooms/{room_id}"
 MEMBER = "m.room.member"
 MEMBERS_S = 60.0
 MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
-
-
-def known_room(call: Call) -> RoomNid:
-    """The room of the path.  Of an unknown room nothing is told but that one is not in it."""
-    room_id = parse.room_id(call.path["room_id"])
-    room: RoomNid | None = call.services.store.read(names.room_nid, room_id)
-    if room is None:
-        raise Forbidden("You are not in that room.")
-    return room
 
 
 async def whole_room(call: Call) -> RoomNid:
@@ -110,6 +101,8 @@ def _standing(tx: Tx, room: RoomNid, target: UserId) -> StoredEvent | None:
 
 
 async def _put_state(call: Call, state_key: str) -> dict[str, Json]:
+    if (delay_ms := delay_of(call)) is not None:
+        return await delay_state(call, delay_ms, state_key)
     content = await call.json()
     room = known_room(call)
     kind = call.path["event_type"]

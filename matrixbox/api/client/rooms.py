@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from matrixbox.accounts.throttle import ROOM_CREATIONS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.room_state import known_room
+from matrixbox.api.client.places import known_room
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.identifiers import InvalidIdentifier, UserId, parse_room_alias, server_of
 from matrixbox.core.json import Json

@@ -6,22 +6,24 @@ identifiers" ([C1.03], [C10.01], [C10.05]).
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 
 from matrixbox.accounts.throttle import MESSAGES
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.room_state import known_room
+from matrixbox.api.client.delayed import (
+    delay_message,
+    delay_of,
+    named_transaction,
+    refuse_delay,
+)
+from matrixbox.api.client.places import known_room
 from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.json import Json
-from matrixbox.errors import InvalidParam
 from matrixbox.rooms import sending
 from matrixbox.rooms.ingest import Transaction
 
 routes = RouteTable()
-
-MAX_TXN_ID = 255
 
 
 def transaction(call: Call, endpoint: str) -> Transaction:
@@ -29,14 +31,10 @@ def transaction(call: Call, endpoint: str) -> Transaction:
 
     The device's own `/sync` tells of the event after the request has been answered.
     """
-    txn_id = call.path["txn_id"]
-    if len(txn_id.encode()) > MAX_TXN_ID:
-        raise InvalidParam(f"A transaction identifier has at most {MAX_TXN_ID} bytes.")
-    sends, device = call.services.sync.sends, call.requester.device
-    call.when_answered(partial(sends.end, device, sends.begin(device)))
-    parts = "\0".join([endpoint, *(call.path[name] for name in sorted(call.path))])
-    key = hashlib.blake2b(parts.encode(), digest_size=16).digest()
-    return Transaction(device, key, txn_id)
+    found = named_transaction(call, endpoint)
+    sends = call.services.sync.sends
+    call.when_answered(partial(sends.end, found.device, sends.begin(found.device)))
+    return found
 
 
 @routes.put(
@@ -47,6 +45,8 @@ def transaction(call: Call, endpoint: str) -> Transaction:
 )
 async def send(call: Call) -> dict[str, Json]:
     """Send an event that is not state."""
+    if (delay_ms := delay_of(call)) is not None:
+        return await delay_message(call, delay_ms, named_transaction(call, "send"))
     content = await call.json()
     room = known_room(call)
     call.services.throttle.take(MESSAGES, call.requester.user_id)
@@ -64,6 +64,7 @@ async def send(call: Call) -> dict[str, Json]:
 @routes.put("/_matrix/client/v3/rooms/{room_id}/redact/{event_id}/{txn_id}", auth=Auth.USER)
 async def redact(call: Call) -> dict[str, Json]:
     """Take back what an event says."""
+    refuse_delay(call)
     body = await call.json()
     reason = parse.optional_text(body, "reason")
     room = known_room(call)

@@ -7,6 +7,7 @@ Matrix v1.19, Client-Server API, "API versions", "Capabilities negotiation", "Se
 from __future__ import annotations
 
 from matrixbox.api.call import Call
+from matrixbox.api.client.delayed import allowance
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS
@@ -28,7 +29,8 @@ UNSTABLE: dict[str, Json] = {
 @routes.get("/_matrix/client/versions", auth=Auth.NONE)
 async def versions(call: Call) -> dict[str, Json]:
     """The versions of the specification, and features before their release."""
-    return {"versions": [*VERSIONS], "unstable_features": UNSTABLE}
+    features = {**UNSTABLE, "org.matrix.msc4140": bool(allowance(call).most)}
+    return {"versions": [*VERSIONS], "unstable_features": features}
 
 
 @routes.get("/_matrix/client/v3/capabilities", auth=Auth.USER)
@@ -48,6 +50,11 @@ async def capabilities(call: Call) -> dict[str, Json]:
         "m.set_avatar_url": {"enabled": True},
         "m.forget_forced_upon_leave": {"enabled": False},
     }
+    if (limits := allowance(call)).most:
+        found["org.matrix.msc4140.delayed_events"] = {
+            "max_delay_ms": limits.longest_ms,
+            "max_scheduled": limits.most,
+        }
     if call.requester.admin:
         found["m.account_moderation"] = {"lock": True, "suspend": True}
     return {"capabilities": found}

@@ -9,7 +9,7 @@ import hashlib
 
 from matrixbox.api import bounds, parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.sending import MAX_TXN_ID
+from matrixbox.api.client.delayed import MAX_TXN_ID
 from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.e2ee import to_device

@@ -8,7 +8,7 @@ from __future__ import annotations
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.client.filters import require_self
-from matrixbox.api.client.room_state import known_room
+from matrixbox.api.client.places import known_room
 from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.errors import Forbidden, MissingParam

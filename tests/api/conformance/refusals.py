@@ -97,8 +97,12 @@ class Place:
         user.good("POST", "/v3/user/{}/filter", user.user_id, body={})
         backup = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {}}
         user.ask("POST", "/v3/room_keys/version", body=backup)
+        path = "/_matrix/client/unstable/org.matrix.msc4140/rooms/{}/delayed_event/{}/{}"
+        later = {"delay_ms": 10**8, "content": {}}
+        delayed = user.good("PUT", path, room, kind, "t", body=later)
         values = {
             "auth_type": "m.login.dummy",
+            "delay_id": delayed["delay_id"],
             "device_id": user.device_id,
             "event_id": user.say(room),
             "event_type": "m.room.name",

@@ -113,6 +113,7 @@ BACKED_UP = {
 }
 BACKUP = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "x"}}
 BACKUP_KEYS = f"{CLIENT}/v3/room_keys/keys"
+DELAYED = f"{CLIENT}/unstable/org.matrix.msc4140"
 DEHYDRATED = f"{CLIENT}/unstable/org.matrix.msc3814.v1/dehydrated_device"
 
 # By method and path: bodies and queries. Texts that begin with % stand for a value of the place.
@@ -262,6 +263,10 @@ BODIES: Mapping[str, list[Any]] = {
         }
     ],
     f"POST {DEHYDRATED}/{{device_id}}/events": [{"next_batch": "d1"}],
+    f"PUT {DELAYED}/rooms/{{room_id}}/delayed_event/{{event_type}}/{{txn_id}}": [
+        {"delay_ms": 10**7, "content": {"a": [1]}, "state_key": "k"}
+    ],
+    f"POST {DELAYED}/delayed_events/{{delay_id}}": [{"action": "restart"}],
     "POST /_synapse/admin/v1/register": [
         {"nonce": "n", "username": "u", "password": "p", "admin": False, "mac": "00"}
     ],
@@ -325,6 +330,8 @@ ENDING = frozenset(
         f"POST {ROOM}/ban",
         f"POST {ROOM}/upgrade",
         f"PUT {ROOM}/state/{{event_type}}/{{state_key}}",
+        f"POST {DELAYED}/delayed_events/{{delay_id}}/send",
+        f"POST {DELAYED}/delayed_events/{{delay_id}}/cancel",
     }
 )
 

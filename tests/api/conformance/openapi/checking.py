@@ -23,6 +23,7 @@ ALSO_ANSWERED = {
     "redacts": "stands beside and inside the content, for clients of all room versions",
     "fallback": "a fallback key says that it is one; the text of one-time keys has it",
     "device_unused_fallback_key_types": "only the text of end-to-end encryption has it",
+    "org.matrix.msc4140.delay_id": "of a delayed event, for its sender",
     "org.matrix.msc4222.state_after": "the unstable name of state_after",
 }
 # The answer is what some client stored: the description mentions only examples of it.

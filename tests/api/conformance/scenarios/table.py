@@ -16,6 +16,7 @@ MODULES = (
     "sliding",
     "push",
     "sessions",
+    "delayed",
 )
 
 
