@@ -12,7 +12,7 @@ from attrs import frozen
 
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.json import Json, decode_stored
-from matrixbox.store import device_lists, keys, names, outbound
+from matrixbox.store import accounts, device_lists, keys, names, outbound
 from matrixbox.store.changes import StreamPos
 from matrixbox.store.database import Store
 from matrixbox.store.device_lists import Notice
@@ -72,11 +72,12 @@ def _edu(tx: Tx, notice: Notice) -> tuple[str, dict[str, Json]]:
         "stream_id": notice.stream_id,
         "prev_id": [notice.prev_id] if notice.prev_id else [],
     }
-    device = keys.keys_of_device(tx, notice.user, notice.device_id)
+    device = accounts.device(tx, notice.user, notice.device_id)
+    identity = None if device is None else keys.device_keys(tx, device.nid)
     if device is None:
         content["deleted"] = True
-    else:
-        content["keys"] = decode_stored(device.json)
-        if device.display_name is not None:
-            content["device_display_name"] = device.display_name
+    elif device.display_name is not None:
+        content["device_display_name"] = device.display_name
+    if identity is not None:
+        content["keys"] = decode_stored(identity)
     return DEVICE_LIST_UPDATE, content

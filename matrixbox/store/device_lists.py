@@ -63,11 +63,12 @@ def signing_keys_changed(tx: Tx, user: UserNid) -> None:
 def joined(tx: Tx, user: UserNid, room: RoomNid) -> None:
     """A user of ours has joined a room: servers in it may not follow the user's devices yet.
 
-    Each gets an update that follows on nothing, so it asks for the list ([B7.06]).
+    Each gets an update that follows on nothing, so it asks for the list ([B7.06]).  It names a
+    device with keys, or any other where none has any.
     """
     row = tx.one(
-        "SELECT device_id FROM device JOIN device_key USING (device_nid)"
-        " WHERE user_nid = ? ORDER BY device_nid LIMIT 1",
+        "SELECT device_id FROM device LEFT JOIN device_key AS k USING (device_nid)"
+        " WHERE user_nid = ? ORDER BY k.device_nid IS NULL, device_nid LIMIT 1",
         user,
     )
     if row is not None:

@@ -485,6 +485,23 @@ async def test_a_join_announces_devices_to_the_servers_in_the_room() -> None:
         assert both.home.house.store.read(store.stale_lists, 10) == [], "it is known already"
 
 
+async def test_who_has_no_keys_is_announced_too() -> None:
+    """[B7.06]: by a device of which there is no more to tell."""
+    async with pair() as both:
+        ann, far = await both.home.user("ann"), await both.far.user("far", uploaded=False)
+        await both.outgoing()
+        await both.share(ann, far)
+        ((kind, content),) = await both.outgoing()
+        assert kind == device_lists.DEVICE_LIST_UPDATE
+        expected = {"user_id": far.user_id, "device_id": far.who.device_id, "prev_id": []}
+        assert content == {**expected, "stream_id": 0}
+        await both.deliver((kind, content))
+        await far.upload()
+        for edu in await both.outgoing():
+            await both.deliver(edu)
+        assert far.who.device_id in (await both.seen(ann, far))["device_keys"]
+
+
 async def test_only_public_keys_of_cross_signing_are_told() -> None:
     """[B7.07]: never the user-signing key."""
     async with pair() as both:
@@ -513,6 +530,7 @@ async def test_a_change_reaches_every_server_over_several_transactions(
     async with town() as home:
         ann = await home.user("ann", uploaded=False)
         room = await home.house.room(ann.who, preset="public_chat")
+        await home.house.store.write(device_lists.tell_some, HOME)  # there is nobody else yet
         servers = [ServerName(f"s{n}.test") for n in range(8)]
 
         def fill(tx: Any) -> None:
