@@ -9,7 +9,7 @@ Without the feature nobody is seen, told of or written down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -235,21 +235,35 @@ class Presence:
         return next(reversed(self._serials.values()), 0) > serial
 
     def changed_since(
-        self, tx: Tx, viewer: UserNid, viewer_id: UserId, serial: int, until: int
+        self,
+        tx: Tx,
+        viewer: UserNid,
+        viewer_id: UserId,
+        serial: int,
+        until: int,
+        met: Collection[UserId] = (),
     ) -> list[Mapping[str, Json]]:
         """The events of those who changed in (serial, until] and share a room with a user of ours,
-        and of the user; everybody but who is offline for serial 0."""
-        found: list[Mapping[str, Json]] = []
+        and of the user; everybody but who is offline for serial 0.  Of those whom the user has
+        met since, everybody but who is offline too."""
+        found: dict[UserId, Mapping[str, Json]] = {}
+
+        def add(user_id: UserId) -> None:
+            if user_id not in found and self.may_see(tx, viewer, viewer_id, user_id):
+                content = self.content(user_id)
+                found[user_id] = {"type": "m.presence", "sender": user_id, "content": content}
+
         for user_id, changed in reversed(self._serials.items()):
             if changed <= serial or len(found) >= MAX_SHOWN:
                 break
-            person = self._people[user_id]
-            if changed > until or (not serial and person.state is State.OFFLINE):
-                continue
-            if self.may_see(tx, viewer, viewer_id, user_id):
-                content = self.content(user_id)
-                found.append({"type": "m.presence", "sender": user_id, "content": content})
-        return found[::-1]
+            is_gone = self._people[user_id].state is State.OFFLINE
+            if changed <= until and (serial or not is_gone):
+                add(user_id)
+        for user_id in met:
+            person = self._people.get(user_id)
+            if person and person.state is not State.OFFLINE and len(found) < MAX_SHOWN:
+                add(user_id)
+        return [*found.values()][::-1]
 
     def may_see(self, tx: Tx, viewer: UserNid, viewer_id: UserId, user_id: UserId) -> bool:
         """Whether a user of ours may know how somebody is: who shares a room may."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matrixbox.core.identifiers import RoomId, ServerName, UserId
 from matrixbox.store import device_lists, names
@@ -266,6 +266,6 @@ def share_room(tx: Tx, one: UserNid, other: UserNid) -> bool:
     return row is not None
 
 
-def user_ids(tx: Tx, users: list[UserNid]) -> list[UserId]:
+def user_ids(tx: Tx, users: Iterable[UserNid]) -> list[UserId]:
     """The names of users."""
     return [names.user_id(tx, user) for user in users]

@@ -223,6 +223,22 @@ def gaps(tx: Tx, room: RoomNid) -> list[tuple[EventNid, EventId]]:
     return [(EventNid(nid), EventId(event_id)) for nid, event_id in rows]
 
 
+def newest_gap(tx: Tx, room: RoomNid, since: int, now: int, hidden: int) -> tuple[int, int] | None:
+    """Where the newest event in (since, now] stands that cites what is missing.
+
+    Events with a status among ``hidden`` do not count.
+    """
+    return tx.one(
+        "SELECT ifnull(pos, nid) AS place, sub FROM gap JOIN event ON nid = cited_by"
+        " WHERE gap.room_nid = ? AND place > ? AND place <= ? AND NOT status & ?"
+        " ORDER BY place DESC, sub DESC LIMIT 1",
+        room,
+        since,
+        now,
+        hidden,
+    )
+
+
 # --- directory
 
 

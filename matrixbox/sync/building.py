@@ -13,6 +13,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from matrixbox.core.filters import Filter
+from matrixbox.core.identifiers import UserId
 from matrixbox.core.json import Json, encode
 from matrixbox.rooms import push_rules, stripped
 from matrixbox.rooms.formatting import Formatter, Fragment
@@ -29,6 +30,7 @@ from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 from matrixbox.sync import encryption, sections
 from matrixbox.sync.sections import Timeline, Window
+from matrixbox.sync.sharing import Sharing
 
 Answer = dict[str, Any]
 
@@ -64,6 +66,7 @@ class _Room:
     reader: Reader
     window: Window
     whole: bool
+    anew: bool = False  # what the client may have of the room does not lead up to this answer
 
     def timeline_only(self) -> Answer:
         """The timeline of somebody to whom the room's state was never shown."""
@@ -78,6 +81,8 @@ class _Room:
         wanted = self.request.filter.room
         room_id = names.room_id(self.tx, self.reader.room)
         shown = sections.timeline(self.reader, self.window, wanted.timeline.in_room(room_id))
+        if self.anew:
+            shown = evolve(shown, limited=True)
         change = sections.state_change(
             self.reader,
             self.window,
@@ -191,7 +196,7 @@ class Builder:
             return []
         who, since = self.request.who, 0 if self.initial else self.since.serial
         found = self.presence.changed_since(
-            self.tx, who.user, who.user_id, since, self.token.serial
+            self.tx, who.user, who.user_id, since, self.token.serial, self._met()
         )
         wanted = self.request.filter.presence
         return [
@@ -200,6 +205,16 @@ class Builder:
             if event["sender"] not in self.ignored
             and wanted.allows("m.presence", str(event["sender"]))
         ]
+
+    def _met(self) -> list[UserId]:
+        """With whom the user has come together in a room."""
+        rung = self.rung
+        if self.initial or (rung is not None and members.CHANGES not in rung):
+            return []
+        who = self.request.who.user
+        return members.user_ids(
+            self.tx, Sharing(self.tx, who, self.since.pos, self.token.pos).met(rung)
+        )
 
     def _forgotten(self) -> list[RoomNid]:
         """Rooms left and forgotten on one device, of which the others only learn that they are."""
@@ -267,7 +282,8 @@ class Builder:
             known = joins.completed(self.tx, room) <= self.since.pos
         whole = not known or self.request.full_state or any(word != "join" for word in earlier)
         window = Window(self.since.pos if known else 0, self.token.pos)
-        parts = _Room(self.tx, self.request, self._reader(room), window, whole)
+        anew = not (known or self.initial)
+        parts = _Room(self.tx, self.request, self._reader(room), window, whole, anew)
         answer, is_news = parts.timeline_and_state()
         ephemeral, own_receipt = self._ephemeral(member, window, known=known)
         if not known:

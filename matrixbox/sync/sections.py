@@ -20,6 +20,7 @@ from matrixbox.rooms.timeline import MAX_SCANNED
 from matrixbox.rooms.tokens import Place
 from matrixbox.store import events, members, names, rooms
 from matrixbox.store.caches import StoredEvent
+from matrixbox.store.events import HIDDEN
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import EventNid, RoomNid, SlotNid, UserNid
 from matrixbox.store.receipts import Kind, Receipt
@@ -67,8 +68,14 @@ class Timeline:
 
 
 def timeline(reader: Reader, window: Window, wanted: EventFilter) -> Timeline:
-    """The newest visible events of a window; ``limited`` when there are more ([C8.06])."""
+    """The newest visible events of a window; ``limited`` when there are more ([C8.06]).
+
+    It ends at an event that cites what is missing here: others may know what lies before it, and
+    a client asks for that only where it is told of the gap.
+    """
     limit = min(wanted.limit or DEFAULT_TIMELINE, MAX_TIMELINE)
+    gap = rooms.newest_gap(reader.tx, reader.room, window.since, window.now, HIDDEN)
+    until = (window.since, 0) if gap is None else (gap[0], gap[1] - 1)
     batch = max(limit + 1, 20)
     chosen: list[StoredEvent] = []
     hidden_state = False
@@ -76,7 +83,7 @@ def timeline(reader: Reader, window: Window, wanted: EventFilter) -> Timeline:
     scanned = 0
     while True:
         point = (place.pos, place.sub)
-        nids = events.before(reader.tx, reader.room, point, (window.since, 0), batch)
+        nids = events.before(reader.tx, reader.room, point, until, batch)
         for nid in nids:
             stored = events.by_nid(reader.tx, nid)
             event = stored.event
@@ -92,7 +99,8 @@ def timeline(reader: Reader, window: Window, wanted: EventFilter) -> Timeline:
             place = Place.before(stored.pos, stored.sub)
         scanned += len(nids)
         if len(nids) < batch or scanned >= MAX_SCANNED:
-            return _timeline(chosen, window, limited=len(nids) == batch)
+            limited = len(nids) == batch or gap is not None
+            return _timeline(chosen, window, limited=limited)
 
 
 def _timeline(chosen: list[StoredEvent], window: Window, *, limited: bool) -> Timeline:

@@ -13,7 +13,7 @@ from matrixbox.errors import MatrixError
 from matrixbox.rooms import membership
 from matrixbox.rooms.tokens import SyncToken
 from matrixbox.store import accounts, device_lists, members
-from matrixbox.sync import encryption
+from matrixbox.sync import encryption, sharing
 from tests.e2ee.people import Device, Town, town
 
 
@@ -138,7 +138,7 @@ async def test_many_new_neighbours_are_all_named() -> None:
     """[C8.23]: rooms are read as a whole when there are many candidates."""
     async with town() as house:
         ann = await house.user("ann")
-        count = encryption.MANY + 10
+        count = sharing.MANY + 10
         others = [await house.user(f"u{n}", uploaded=False) for n in range(count)]
         old = await house.house.room(ann.who, preset="public_chat")
         await house.house.join(others[0].who, old)
