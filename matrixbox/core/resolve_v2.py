@@ -165,6 +165,9 @@ def _power_order(reader: Reader, links: Links, events: set[EventId]) -> list[Eve
 def _power_key(reader: Reader, event_id: EventId) -> tuple[float, int, EventId]:
     """Greater power of the sender first, then the earlier timestamp, then the smaller ID."""
     event = reader.event(event_id)
+    if event.type == "m.room.create":
+        # A second one, which founds another room; it cites nothing that gives its sender any power.
+        return 0, event.origin_server_ts, event_id
     create = reader.event(reader.create_event_id)
     cited = _cited_power_levels(reader, event)
     try:

@@ -369,6 +369,31 @@ def test_v2_without_power_levels_the_creator_comes_first(version):
     assert merged[JOIN_RULES] is room.state[JOIN_RULES]
 
 
+@pytest.mark.parametrize("version", [str(number) for number in range(2, 12)])
+def test_v2_a_second_create_event_gives_its_sender_no_power(version):
+    """[A6.08]: it cites nothing, so whoever cites it waits for events of more power."""
+    room = Room(version)
+    join = room.member(CREATOR, "join")
+    content = {"room_version": version, "creator": CREATOR, "second": True}
+    second = room.make(
+        "m.room.create", content, sender=CREATOR, key="", auth=[], prev=[], origin_server_ts=1
+    )
+    levels = {"users": {CREATOR: 100}}
+    citing, other = (
+        room.make(
+            "m.room.power_levels",
+            levels,
+            sender=CREATOR,
+            key="",
+            auth=[create, join],
+            origin_server_ts=ts,
+        )
+        for create, ts in ((second, 2), (room.create, 3))
+    )
+    merged = merge(room, branch(room, citing), branch(room, other))
+    assert merged[POWER_LEVELS] is citing  # the last one applied
+
+
 @FROM_V2
 def test_v2_auth_events_of_power_events_are_applied_before_them(version):
     """[A6.05]: "enlarge X by adding the events in the auth chain of P"."""

@@ -27,7 +27,7 @@ R10  Reverse topological order: the edges are the `auth_events` between events o
 R11  The iterative auth checks do not repeat the rules about `auth_events` themselves
      ("auth events aren't re-authed").
 R12  "A key that is required for checking" is a key that the auth events selection names.
-R13  For the power order, a create event (it has no auth events) is its own room.
+R13  In the power order a create event counts as 0: it has no auth events to say otherwise.
 R14  A user id is valid by the historical grammar, server name included, up to 255 bytes.
 R15  Redaction from room version 11 on leaves an object `third_party_invite` in place, empty if
      it has no `signed`.

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tests.reference.auth_v1 import Level, RulesV1
 from tests.reference.words import (
-    CREATE,
     POWER_LEVELS,
     Event,
     Events,
@@ -197,9 +196,9 @@ class ResolutionV2:
 
     def senders_power_level(self, event: Event, events: Events) -> Level:
         """The level of the sender when looking at the event's auth events."""
-        room = self.rules.state_of_auth_events(event, events, without=())
         if event["type"] == "m.room.create":
-            room = {CREATE: event}
+            return 0  # reading R13
+        room = self.rules.state_of_auth_events(event, events, without=())
         try:
             return self.rules.level_of(event["sender"], room)
         except NotALevel:
