@@ -29,12 +29,14 @@ from matrixbox.api.guard import Connection, Surroundings
 from matrixbox.api.protocol import DoorConfig
 from matrixbox.api.wire import Wire
 from matrixbox.observe import log
+from matrixbox.observe.health import Parts
 
 # Linux tells when the peer has closed its side, even with unread bytes before that; elsewhere
 # only a fully closed connection is noticed early.
 _HUNG_UP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ACCEPT_PAUSE_S = 0.1
+_BIND_AGAIN_S = 10.0
 _LOG_PAUSE_S = 60
 _FEWEST_CONNECTIONS = 16
 
@@ -72,12 +74,17 @@ class Door:
         bounds: Bounds | None = None,
         admission: Admission | None = None,
         tell_stopping: Callable[[], None] = lambda: None,
+        parts: Parts | None = None,
     ) -> None:
-        """`tell_stopping` is called when an orderly stop begins: long polls are to answer."""
+        """`tell_stopping` is called when an orderly stop begins: long polls are to answer.
+
+        `parts` is told of addresses that cannot be listened on.
+        """
         self._binds = tuple(binds)
         self._bounds = bounds or Bounds()
         self._admission = admission or Admission(self._bounds, clock=trio.current_time)
         self._tell_stopping = tell_stopping
+        self._parts = parts or Parts()
         self._connections: set[Connection] = set()
         self._changed = trio.lowlevel.ParkingLot()
         self._accepting = trio.CancelScope()
@@ -107,19 +114,30 @@ class Door:
     ) -> None:
         """Listen and serve until `stop` has finished; started with the addresses bound.
 
-        Raises OSError when an address cannot be bound.
+        An address that cannot be bound is tried again and again while others serve (T151); raises
+        OSError when there is no other.
         """
         self._most = min(self._bounds.connections, _descriptors() - self._bounds.spare_descriptors)
         self._most = max(self._most, _FEWEST_CONNECTIONS)
         listeners: list[tuple[trio.SocketListener, Bind]] = []
         try:
+            missing: list[Bind] = []
+            failures: list[OSError] = []
             for bind in self._binds:
-                opened = await trio.open_tcp_listeners(bind.port, host=bind.host)
-                listeners.extend((listener, bind) for listener in opened)
+                try:
+                    listeners.extend(await _listen(bind))
+                except OSError as error:
+                    failures.append(error)
+                    missing.append(bind)
+            if failures and not listeners:
+                raise failures[0]
+            for bind, failure in zip(missing, failures, strict=True):
+                self._parts.broken(_part(bind), failure.strerror or str(failure))
             self._spare = os.open(os.devnull, os.O_RDONLY)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep, name="api.deadlines")
-                nursery.start_soon(self._accept_all, listeners, nursery, name="api.listeners")
+                name = "api.listeners"
+                nursery.start_soon(self._accept_all, listeners, missing, nursery, name=name)
                 task_status.started([address_of(listener) for listener, _ in listeners])
                 try:
                     await self._stopped.wait()
@@ -163,14 +181,37 @@ class Door:
     # Accepting.
 
     async def _accept_all(
-        self, listeners: Sequence[tuple[trio.SocketListener, Bind]], nursery: trio.Nursery
+        self,
+        listeners: list[tuple[trio.SocketListener, Bind]],
+        missing: Sequence[Bind],
+        nursery: trio.Nursery,
     ) -> None:
+        async def later(bind: Bind) -> None:
+            opened = await self._listen_later(bind)
+            listeners.extend(opened)
+            for listener, _ in opened:
+                accepting.start_soon(self._accept, listener, bind, nursery)
+
         with self._accepting:
             async with trio.open_nursery() as accepting:
                 for listener, bind in listeners:
                     accepting.start_soon(self._accept, listener, bind, nursery)
+                for bind in missing:
+                    accepting.start_soon(later, bind)
         for listener, _ in listeners:
             listener.socket.close()
+
+    async def _listen_later(self, bind: Bind) -> list[tuple[trio.SocketListener, Bind]]:
+        """An address may come back: a network that was not up yet, a port that gets free."""
+        while True:
+            await trio.sleep(_BIND_AGAIN_S)
+            try:
+                opened = await _listen(bind)
+            except OSError as error:
+                self._parts.broken(_part(bind), error.strerror or str(error))
+                continue
+            self._parts.works(_part(bind))
+            return opened
 
     async def _accept(
         self, listener: trio.SocketListener, bind: Bind, nursery: trio.Nursery
@@ -283,6 +324,15 @@ def address_of(listener: trio.SocketListener) -> tuple[str, int]:
     """The address that a listener is bound to."""
     host, port = listener.socket.getsockname()[:2]
     return (str(host), int(port))
+
+
+async def _listen(bind: Bind) -> list[tuple[trio.SocketListener, Bind]]:
+    opened = await trio.open_tcp_listeners(bind.port, host=bind.host)
+    return [(listener, bind) for listener in opened]
+
+
+def _part(bind: Bind) -> str:
+    return f"{'http' if bind.tls is None else 'https'} {bind.host}:{bind.port}"
 
 
 def _descriptors() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 
 from matrixbox import serve as server
 from matrixbox.cli.common import settings_of, tell
@@ -46,10 +47,12 @@ def _run(settings: Settings) -> int:
     """The server itself; what keeps it from starting becomes one line and an exit code."""
     is_ready = False
 
-    def ready() -> None:
+    def ready(problems: Mapping[str, str]) -> None:
         nonlocal is_ready
         is_ready = True
         print(welcome(settings), flush=True)
+        for part, reason in problems.items():
+            tell(f"Does not work, and the rest goes on without it: {part}: {reason}")
 
     try:
         with one_error():

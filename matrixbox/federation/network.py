@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 from attrs import evolve
@@ -20,6 +21,7 @@ from matrixbox.net.exchange import Route
 from matrixbox.net.guard import AddressGuard
 from matrixbox.net.http import HttpClient
 from matrixbox.net.tls import new_client_context
+from matrixbox.observe.health import Parts
 
 
 class NetworkTransport:
@@ -70,17 +72,29 @@ class NetworkTransport:
             raise RemoteTimeout(server, "finding the server takes too long") from error
 
 
-def new_http_client(settings: Outbound, resolver: Resolver) -> HttpClient:
-    """The client for all outgoing requests.  Raises OSError for unreadable authorities."""
+def new_http_client(settings: Outbound, resolver: Resolver, parts: Parts) -> HttpClient:
+    """The client for all outgoing requests; `parts` is told of unreadable authorities (T151)."""
     guard = AddressGuard(allow_private=settings.allow_private_addresses)
-    authorities = settings.extra_ca_files
+    authorities = _usable(settings.extra_ca_files, parts)
     context = new_client_context(authorities) if authorities else None
     return HttpClient(Dialler(resolver, guard, context), user_agent=f"matrixbox/{__version__}")
 
 
-def new_transport(settings: Outbound, own_name: ServerName) -> NetworkTransport:
-    """The transport that the settings ask for.  Raises OSError for unreadable authorities."""
+def _usable(authorities: Sequence[Path], parts: Parts) -> list[Path]:
+    usable = []
+    for path in authorities:
+        try:
+            new_client_context([path])
+        except OSError as error:
+            parts.broken(f"authorities {path}", error.strerror or str(error))
+        else:
+            usable.append(path)
+    return usable
+
+
+def new_transport(settings: Outbound, own_name: ServerName, parts: Parts) -> NetworkTransport:
+    """The transport that the settings ask for; `parts` as for `new_http_client`."""
     resolver = Resolver()
-    http = new_http_client(settings, resolver)
+    http = new_http_client(settings, resolver, parts)
     discovery = Discovery(http, resolver, srv_lookups=settings.srv_lookups)
     return NetworkTransport(own_name, http, discovery)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from matrixbox.accounts.passwords import Passwords
 from matrixbox.accounts.throttle import Throttle
@@ -19,6 +19,7 @@ from matrixbox.household.departures import close_account
 from matrixbox.household.rotation import rotate
 from matrixbox.household.users import Users
 from matrixbox.keyfile import open_key
+from matrixbox.observe.health import Parts
 from matrixbox.rooms import time_floor
 from matrixbox.rooms.delaying import Delays
 from matrixbox.rooms.env import Env
@@ -42,6 +43,7 @@ class Base:
     users: Users
     throttle: Throttle
     delays: Delays
+    parts: Parts = field(factory=Parts)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 
 from attrs import evolve
@@ -16,26 +15,33 @@ from matrixbox.api.auth import Authenticator
 from matrixbox.api.bounds import Bounds
 from matrixbox.api.client.table import client_routes, with_old_names
 from matrixbox.api.federation_auth import FederationAuthenticator
-from matrixbox.api.listener import Bind, Door, new_server_context
+from matrixbox.api.listener import Bind, Door
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.api.server.table import server_routes
 from matrixbox.api.services import Services
 from matrixbox.config import Settings
 from matrixbox.federation.parts import Federation
+from matrixbox.observe.health import Parts
 from matrixbox.serve.base import Base
+from matrixbox.serve.certificate import Certificate
 from matrixbox.sync.sliding import SlidingService
 from matrixbox.sync.v3 import SyncService
 
 
 def make_door(
-    settings: Settings, base: Base, federation: Federation, authenticator: Authenticator
+    settings: Settings,
+    base: Base,
+    federation: Federation,
+    authenticator: Authenticator,
+    certificate: Certificate | None,
 ) -> Door:
     """The listeners, with the application behind them."""
     app = make_application(settings, base, federation, authenticator)
     return Door(
         app,
-        [*_binds(settings)],
+        [*_binds(settings, certificate)],
         bounds=app.bounds,
+        parts=base.parts,
         tell_stopping=app.turns.waiting.stop,
     )
 
@@ -100,18 +106,20 @@ def _routes() -> RouteTable:
     return with_old_names(routes)
 
 
-def _binds(settings: Settings) -> Iterator[Bind]:
+def _binds(settings: Settings, certificate: Certificate | None) -> Iterator[Bind]:
     for address in settings.listen.http:
         yield Bind(address.host, address.port)
-    if settings.listen.https:
-        context = _context(settings)
+    if certificate is not None:
         for address in settings.listen.https:
-            yield Bind(address.host, address.port, lambda: context)
+            yield Bind(address.host, address.port, lambda: certificate.context)
 
 
-def _context(settings: Settings) -> ssl.SSLContext:
-    context = new_server_context()
-    assert settings.tls.cert is not None
+def certificate_of(settings: Settings, parts: Parts) -> Certificate | None:
+    """The certificate, looked at once; None when no listener needs one."""
+    if not settings.listen.https:
+        return None
+    assert settings.tls.cert is not None  # `load` has seen to it
     assert settings.tls.key is not None
-    context.load_cert_chain(settings.tls.cert, settings.tls.key)
-    return context
+    certificate = Certificate(settings.tls.cert, settings.tls.key, parts)
+    certificate.look()
+    return certificate

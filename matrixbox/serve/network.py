@@ -57,10 +57,9 @@ async def open_network(
     """Everything that speaks to other servers, its tasks running inside the block.
 
     A simulation brings its own transport, and does what is heavy without threads (`at_once`).
-    Raises OSError for unreadable files of authorities.
     """
     if transport is None:
-        transport = new_transport(settings.outbound, base.env.server_name)
+        transport = new_transport(settings.outbound, base.env.server_name, base.parts)
     federation = _build(settings, base, transport, offload)
     async with trio.open_nursery() as nursery:
         for name, service in _services(federation):

@@ -20,12 +20,12 @@ Service = Callable[[], Awaitable[None]]
 def push_services(
     settings: Settings, base: Base, federation: Federation
 ) -> Iterator[tuple[str, Service]]:
-    """What runs for as long as the server does, by name.  Raises OSError, as new_http_client."""
+    """What runs for as long as the server does, by name."""
     outbound, transport = settings.outbound, federation.transport
     if isinstance(transport, NetworkTransport) and not outbound.private_push_gateways:
         http = transport.http
     else:  # who may go to the home network shares no connection with others
         opened = evolve(outbound, allow_private_addresses=guard_of(outbound).allow_private)
-        http = new_http_client(opened, Resolver())
+        http = new_http_client(opened, Resolver(), base.parts)
         yield "push.connections", http.run
     yield "push.sender", PushSender(base.store, base.env, HttpGateway(http)).run

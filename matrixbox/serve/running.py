@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import trio
@@ -22,7 +22,7 @@ from matrixbox.observe.health import LoopWatch, Notifier
 from matrixbox.rooms import time_floor
 from matrixbox.rooms.delayed import ENDED_FOR_S
 from matrixbox.serve.base import Base, open_base, remember
-from matrixbox.serve.listeners import make_door
+from matrixbox.serve.listeners import certificate_of, make_door
 from matrixbox.serve.network import open_network
 from matrixbox.serve.pushing import push_services
 from matrixbox.store import accounts, delayed, to_device
@@ -33,13 +33,16 @@ CLEANING_EVERY_S = 300.0
 KEPT_TRANSACTIONS = 200_000  # stream positions for which clients' transactions are remembered
 
 
-def main(settings: Settings, ready: Callable[[], None]) -> int:
-    """Run until SIGINT or SIGTERM; the exit code.  ``ready`` is called when all listen."""
+def main(settings: Settings, ready: Callable[[Mapping[str, str]], None]) -> int:
+    """Run until SIGINT or SIGTERM; the exit code.
+
+    ``ready`` is called when all listen, with what does not work and why.
+    """
     trio.run(run, settings, ready, strict_exception_groups=True)
     return 0
 
 
-async def run(settings: Settings, ready: Callable[[], None]) -> None:
+async def run(settings: Settings, ready: Callable[[Mapping[str, str]], None]) -> None:
     """The server, from its first file to its last."""
     started = time.monotonic()
     trio.to_thread.current_default_thread_limiter().total_tokens = THREADS
@@ -53,12 +56,16 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 trio.open_nursery() as nursery,
             ):
                 authenticator = Authenticator(base.store, base.env.clock)
-                door = make_door(settings, base, federation, authenticator)
+                certificate = certificate_of(settings, base.parts)
+                door = make_door(settings, base, federation, authenticator, certificate)
                 functions = base.users.functions()
                 socket = base.folder.control_socket
                 await nursery.start(partial(control.listen, socket, functions))
                 _start(nursery, base, authenticator)
                 for name, service in push_services(settings, base, federation):
+                    nursery.start_soon(partial(keep_running, service, name=name), name=name)
+                if certificate is not None:
+                    service, name = certificate.run, "serve.certificate"
                     nursery.start_soon(partial(keep_running, service, name=name), name=name)
                 bound = await nursery.start(door.run)
                 if not base.time.is_plausible:
@@ -71,7 +78,10 @@ async def run(settings: Settings, ready: Callable[[], None]) -> None:
                 )
                 nursery.start_soon(notifier.feed_watchdog)
                 notifier.ready()
-                ready()
+                problems = base.parts.problems()
+                if problems:
+                    notifier.status("does not work: " + ", ".join(problems))
+                ready(problems)
                 async for number in signals:
                     log.info("stopping", signal=signal.Signals(number).name)
                     break

@@ -210,7 +210,7 @@ def test_a_server_that_breaks_down_ends_with_70_without_quoting_anybody(
     home, monkeypatch, capsys, error
 ):
     def main(settings, on_ready):
-        on_ready()
+        on_ready({})
         raise ExceptionGroup("nursery", [error])
 
     fake_server(monkeypatch, main)
@@ -229,7 +229,7 @@ def test_a_database_of_a_newer_release_is_told(home, monkeypatch, capsys):
 
 def test_the_try_out_says_what_to_do_next(home, monkeypatch, capsys):
     def main(settings, on_ready):
-        on_ready()
+        on_ready({})
         return 0
 
     fake_server(monkeypatch, main)
