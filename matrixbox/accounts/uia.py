@@ -23,6 +23,10 @@ Flow = tuple[str, ...]
 Stage = Callable[[Mapping[str, Json]], Awaitable[None]]
 
 
+class Refused(Forbidden):
+    """A stage that the user cannot pass, however often he tries: there is nothing to try again."""
+
+
 @frozen
 class Action:
     """What somebody wants to do: a session allows this and nothing else."""
@@ -62,7 +66,8 @@ class Uia:
     ) -> None:
         """Return when one flow is complete; else raise AuthenticationNeeded with what is left.
 
-        ``stages`` hold a check for each type, which raises MatrixError when it fails.
+        ``stages`` hold a check for each type, which raises MatrixError when it fails, and Refused
+        where that ends the matter.
         The first request may bring an answer already: many clients know the only stage there is.
         """
         if auth is None:
@@ -78,7 +83,7 @@ class Uia:
             try:
                 await stages[kind](auth)
             except MatrixError as error:
-                if error.status == 429:
+                if error.status == 429 or isinstance(error, Refused):
                     raise
                 raise self._needed(key, session, flows, params, error) from error
             session.completed.append(kind)

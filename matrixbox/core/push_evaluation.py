@@ -17,7 +17,7 @@ from matrixbox.core.globs import Glob
 from matrixbox.core.identifiers import UserId
 from matrixbox.core.json import MAX_INTEGER, Json, encode
 from matrixbox.core.paths import Path, look_up, parse_path
-from matrixbox.core.push_rules import Kind, PushRule, Ruleset
+from matrixbox.core.push_rules import THREAD_SUBSCRIPTION, Kind, PushRule, Ruleset
 
 _BODY = ("content", "body")
 
@@ -29,6 +29,7 @@ class Situation:
     event: Event
     member_count: int  # joined members
     levels: PowerLevels
+    followers: frozenset[UserId] | None = None  # of its thread; None: it is in no thread
     properties: Mapping[str, Json] = field(init=False, repr=False)
 
     @properties.default
@@ -103,7 +104,7 @@ def compile_rules(user_id: UserId, rules: Ruleset) -> CompiledRules:
     return CompiledRules(
         user_id,
         tuple(
-            (_conditions(kind, rule), _outcome(rule))
+            (_conditions(kind, rule, user_id), _outcome(rule))
             for kind in Kind
             for rule in rules.get(kind, ())
             if rule.enabled
@@ -128,27 +129,42 @@ def tweaks_of(actions: Iterable[Json]) -> dict[str, Json]:
     return tweaks
 
 
-def _conditions(kind: Kind, rule: PushRule) -> tuple[Condition, ...]:
+def _conditions(kind: Kind, rule: PushRule, user_id: UserId) -> tuple[Condition, ...]:
     if kind is Kind.CONTENT:
         return (_matches(_BODY, rule.pattern),)
     if kind is Kind.ROOM:
         return (lambda situation, _: situation.event.room_id == rule.rule_id,)
     if kind is Kind.SENDER:
         return (lambda situation, _: situation.event.sender == rule.rule_id,)
-    return tuple(map(_condition, rule.conditions))
+    return tuple(_condition(value, user_id) for value in rule.conditions)
 
 
-def _condition(value: Json) -> Condition:
+def _condition(value: Json, user_id: UserId) -> Condition:
     """Compile one condition; what is not understood never matches [C14.08]."""
     if not isinstance(value, Mapping):
         return _never
     kind = value.get("kind")
+    if kind == THREAD_SUBSCRIPTION:
+        return _thread_subscription(value, user_id)
     compiler = _COMPILERS.get(kind) if isinstance(kind, str) else None
     return _never if compiler is None else compiler(value)
 
 
 def _never(_: Situation, __: str | None) -> bool:
     return False
+
+
+def _thread_subscription(value: Mapping[str, Json], user_id: UserId) -> Condition:
+    """The event is in a thread that the user follows, or does not follow (MSC4306)."""
+    wanted = value.get("subscribed")
+    if not isinstance(wanted, bool):
+        return _never
+
+    def condition(situation: Situation, _: str | None) -> bool:
+        followers = situation.followers
+        return followers is not None and (user_id in followers) is wanted
+
+    return condition
 
 
 def _event_match(value: Mapping[str, Json]) -> Condition:

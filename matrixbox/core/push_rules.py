@@ -15,6 +15,8 @@ from matrixbox.core.identifiers import InvalidIdentifier, UserId, is_user_id, pa
 from matrixbox.core.json import Json
 
 MAX_PATTERN = 256  # characters
+THREAD_SUBSCRIPTION = "io.element.msc4306.thread_subscription"
+"""The kind of condition that asks whether the user follows the thread of an event."""
 
 
 class Kind(Enum):
@@ -22,6 +24,7 @@ class Kind(Enum):
 
     OVERRIDE = "override"
     CONTENT = "content"
+    POSTCONTENT = "postcontent"  # MSC4306; default rules alone
     ROOM = "room"
     SENDER = "sender"
     UNDERRIDE = "underride"
@@ -29,7 +32,7 @@ class Kind(Enum):
 
 @frozen
 class PushRule:
-    """One rule.  `conditions` are for override and underride rules, `pattern` for content rules."""
+    """One rule: with a `pattern` for content, or `conditions` unless it names a room or a user."""
 
     rule_id: str
     actions: tuple[Json, ...]
@@ -46,7 +49,7 @@ class PushRule:
             "enabled": self.enabled,
             "actions": list(self.actions),
         }
-        if kind in (Kind.OVERRIDE, Kind.UNDERRIDE):
+        if kind in (Kind.OVERRIDE, Kind.POSTCONTENT, Kind.UNDERRIDE):
             shown["conditions"] = list(self.conditions)
         if self.pattern is not None:
             shown["pattern"] = self.pattern
@@ -94,12 +97,32 @@ _TWO_MEMBERS: Json = {"kind": "room_member_count", "is": "2"}
 _MASTER = PushRule(".m.rule.master", (), default=True, enabled=False)
 
 
-def _default(name: str, conditions: Sequence[Json], *actions: Json) -> PushRule:
-    return PushRule(f".m.rule.{name}", actions, tuple(conditions), default=True)
+def _default(
+    name: str, conditions: Sequence[Json], *actions: Json, prefix: str = ".m.rule"
+) -> PushRule:
+    return PushRule(f"{prefix}.{name}", actions, tuple(conditions), default=True)
 
 
-def default_rules(user_id: UserId) -> Ruleset:
-    """The server-default rules of one user, in their order [C14.02], [C14.03]."""
+def _thread(name: str, *actions: Json, subscribed: bool) -> PushRule:
+    """A rule about threads that the user follows, or does not (MSC4306)."""
+    condition: Json = {"kind": THREAD_SUBSCRIPTION, "subscribed": subscribed}
+    return _default(name, [condition], *actions, prefix=".io.element.msc4306.rule")
+
+
+def _poll(name: str, conditions: Sequence[Json], *actions: Json) -> PushRule:
+    """A rule about polls, under the name and the type of event in use (MSC3930, MSC3381)."""
+    kind = "org.matrix.msc3381.poll." + name.removesuffix("_one_to_one").removeprefix("poll_")
+    type_of_poll = _match("type", kind)
+    all_conditions = [*conditions, type_of_poll]
+    return _default(name, all_conditions, *actions, prefix=".org.matrix.msc3930.rule")
+
+
+def default_rules(user_id: UserId, *, threads: bool = False) -> Ruleset:
+    """The server-default rules of one user, in their order [C14.02], [C14.03].
+
+    Those of polls stand where MSC3930 puts them. `threads`: with those for users
+    who follow threads, which silence all other threads (MSC4306).
+    """
     mentions_me: Json = {
         "kind": "event_property_contains",
         "key": "content.m\\.mentions.user_ids",
@@ -130,9 +153,16 @@ def default_rules(user_id: UserId) -> Ruleset:
             _default("tombstone", tombstone, _NOTIFY, _HIGHLIGHT),
             _default("reaction", [_match("type", "m.reaction")]),
             _default("room.server_acl", server_acl),
+            _poll("poll_response", []),
             _default("suppress_edits", [is_edit]),
         ),
         Kind.CONTENT: (),
+        Kind.POSTCONTENT: (
+            _thread("unsubscribed_thread", subscribed=False),
+            _thread("subscribed_thread", _NOTIFY, _sound("default"), subscribed=True),
+        )
+        if threads
+        else (),
         Kind.ROOM: (),
         Kind.SENDER: (),
         Kind.UNDERRIDE: (
@@ -143,12 +173,20 @@ def default_rules(user_id: UserId) -> Ruleset:
             _default("room_one_to_one", [_TWO_MEMBERS, message], _NOTIFY, _sound("default")),
             _default("message", [message], _NOTIFY),
             _default("encrypted", [encrypted], _NOTIFY),
+            _poll("poll_start_one_to_one", [_TWO_MEMBERS], _NOTIFY, _sound("default")),
+            _poll("poll_start", [], _NOTIFY),
+            _poll("poll_end_one_to_one", [_TWO_MEMBERS], _NOTIFY, _sound("default")),
+            _poll("poll_end", [], _NOTIFY),
         ),
     }
 
 
 def ruleset(
-    user_id: UserId, own: Ruleset, changes: Mapping[tuple[Kind, str], Change] | None = None
+    user_id: UserId,
+    own: Ruleset,
+    changes: Mapping[tuple[Kind, str], Change] | None = None,
+    *,
+    threads: bool = False,
 ) -> Ruleset:
     """All rules of a user in the order of their importance.
 
@@ -156,7 +194,7 @@ def ruleset(
     `changes` are those the user made to default rules.
     """
     everything: dict[Kind, Sequence[PushRule]] = {}
-    for kind, defaults in default_rules(user_id).items():
+    for kind, defaults in default_rules(user_id, threads=threads).items():
         rules = [_changed(rule, (changes or {}).get((kind, rule.rule_id))) for rule in defaults]
         master = 1 if kind is Kind.OVERRIDE else 0
         everything[kind] = (*rules[:master], *own.get(kind, ()), *rules[master:])
@@ -175,7 +213,11 @@ def _changed(rule: PushRule, change: Change | None) -> PushRule:
 
 def ruleset_json(rules: Ruleset) -> dict[str, Json]:
     """The ruleset as `/pushrules/global/` and `m.push_rules` show it."""
-    return {kind.value: [rule.to_json(kind) for rule in rules.get(kind, ())] for kind in Kind}
+    return {
+        kind.value: [rule.to_json(kind) for rule in rules.get(kind, ())]
+        for kind in Kind
+        if rules.get(kind) or kind is not Kind.POSTCONTENT
+    }
 
 
 # --- rules from clients
@@ -196,6 +238,8 @@ def parse_rule(kind: Kind, rule_id: str, body: Json) -> PushRule:
 
 
 def _check_rule_id(kind: Kind, rule_id: str) -> None:
+    if kind is Kind.POSTCONTENT:
+        raise InvalidRuleId("There are no rules of one's own of this kind.")
     if not rule_id or rule_id.startswith(".") or "/" in rule_id or "\\" in rule_id:
         raise InvalidRuleId("This rule_id is not allowed.")
     if kind is Kind.SENDER and not is_user_id(rule_id):

@@ -23,7 +23,7 @@ from matrixbox.rooms import push_rules
 from matrixbox.rooms.reading import ignored_users
 from matrixbox.rooms.receipts import MAIN, thread_root
 from matrixbox.rooms.state import CurrentState
-from matrixbox.store import events, members, names, pushers, receipts
+from matrixbox.store import events, members, names, pushers, receipts, thread_subscriptions
 from matrixbox.store.caches import StoredEvent, Unread
 from matrixbox.store.nids import RoomNid, UserNid
 from matrixbox.store.transaction import Tx
@@ -43,7 +43,8 @@ def evaluate(tx: Tx, room: RoomNid, event: Event) -> bytes | None:
     if not users or create is None:
         return None
     levels = power_levels(event.rules, create, state.get(POWER_LEVELS))
-    situation = Situation(event, members.joined_count(tx, room), levels)
+    count = members.joined_count(tx, room)
+    situation = Situation(event, count, levels, _followers(tx, room, event))
     found = array("Q")
     for user in users:
         name = _display_name(tx, state, user)
@@ -55,6 +56,15 @@ def evaluate(tx: Tx, room: RoomNid, event: Event) -> bytes | None:
             flags = _NOTIFY | (_HIGHLIGHT if outcome.highlight else 0)
             found.append(user << 34 | pushers.actions_nid(tx, actions) << 2 | flags)
     return found.tobytes() or None
+
+
+def _followers(tx: Tx, room: RoomNid, event: Event) -> frozenset[UserId] | None:
+    """Who follows the thread of an event; None for an event in none (MSC4306)."""
+    root = thread_root(tx, event)
+    if root is None:
+        return None
+    found = thread_subscriptions.followers(tx, room, root)
+    return frozenset(names.user_id(tx, user) for user in found)
 
 
 def notified(notify: bytes) -> Iterator[UserNid]:

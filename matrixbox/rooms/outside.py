@@ -128,8 +128,8 @@ def put_left(tx: Tx, _env: Env, room: RoomNid, user: UserNid, event: Event | Non
 def withdraw(tx: Tx, env: Env, event: Event) -> bool:
     """Take a leave or ban for an end of an invitation or knock; whether there was one ([B9.12]).
 
-    The event's signatures were checked.  Without the room's state its right cannot be: who invited
-    may withdraw, and what the servers say through which a user knocked is believed.
+    The event's signatures were checked.  Without the room's state its right cannot be: only who
+    invited may withdraw that, and what the servers say through which a user knocked is believed.
     """
     room = names.room_nid(tx, event.room_id)
     if event.type != MEMBER or event.state_key is None or room is None:
@@ -140,8 +140,11 @@ def withdraw(tx: Tx, env: Env, event: Event) -> bool:
     found = joins.outside(tx, room, user)
     if found is None or not members.is_account(tx, user):
         return False
-    server = server_of(event.sender)
-    if server != server_of(found.sender) and server not in found.servers:
+    present = members.get(tx, room, user)
+    if present is not None and present.membership is Membership.INVITE:
+        if event.sender != found.sender:
+            return False
+    elif server_of(event.sender) not in (server_of(found.sender), *found.servers):
         return False
     put_left(tx, env, room, user, event)
     return True

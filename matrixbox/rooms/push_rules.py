@@ -1,7 +1,9 @@
 """Each user's push rules: where they are kept, and ready for evaluation.
 
 Matrix v1.19, Client-Server API, "Push Rules" ([C14.11] to [C14.13]).  They are kept in the form
-that clients see, as the account data ``m.push_rules``; who changed nothing has no entry.
+that clients see, as the account data ``m.push_rules``; who changed nothing has no entry.  The rules
+about threads come in when the user follows the first one (MSC4306): who has only clients that know
+nothing of it goes on hearing of all threads.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ def rules_of(tx: Tx, user: UserNid) -> Ruleset:
     stored = account_data.get(tx, user, GLOBAL, TYPE)
     if stored is None:
         return ruleset(user_id, {})
-    own, changes = _read(user_id, decode_stored(stored))
-    return ruleset(user_id, own, changes)
+    content = decode_stored(stored)
+    own, changes = _read(user_id, content)
+    return ruleset(user_id, own, changes, threads=_knows_threads(content))
 
 
 def own_rules(tx: Tx, user: UserNid) -> tuple[Ruleset, dict[tuple[Kind, str], Change]]:
@@ -52,9 +55,9 @@ def _read(user_id: UserId, content: Json) -> tuple[Ruleset, dict[tuple[Kind, str
     assert isinstance(shown, Mapping)
     own: dict[Kind, list[PushRule]] = {kind: [] for kind in Kind}
     changes: dict[tuple[Kind, str], Change] = {}
-    for kind, defaults in default_rules(user_id).items():
+    for kind, defaults in default_rules(user_id, threads=True).items():
         known = {rule.rule_id: rule for rule in defaults}
-        listed = shown.get(kind.value)
+        listed = shown.get(kind.value, [])
         assert isinstance(listed, list)
         for entry in listed:
             rule = _rule(entry)
@@ -65,6 +68,22 @@ def _read(user_id: UserId, content: Json) -> tuple[Ruleset, dict[tuple[Kind, str
             elif (rule.enabled, rule.actions) != (default.enabled, default.actions):
                 changes[kind, rule.rule_id] = Change(rule.enabled, rule.actions)
     return own, changes
+
+
+def _knows_threads(content: Json) -> bool:
+    """Whether the rules about threads are among stored ones."""
+    assert isinstance(content, Mapping)
+    shown = content["global"]
+    assert isinstance(shown, Mapping)
+    return bool(shown.get(Kind.POSTCONTENT.value))
+
+
+def begin_threads(tx: Tx, user: UserNid) -> None:
+    """From now on the rules about threads are in force for a user, if they are not yet."""
+    stored = account_data.get(tx, user, GLOBAL, TYPE)
+    if stored is None or not _knows_threads(decode_stored(stored)):
+        own, changes = own_rules(tx, user)
+        store(tx, user, own, changes, threads=True)
 
 
 def _rule(entry: Mapping[str, Json]) -> PushRule:
@@ -84,9 +103,18 @@ def content_of(rules: Ruleset) -> dict[str, Json]:
     return {"global": ruleset_json(rules)}
 
 
-def store(tx: Tx, user: UserNid, own: Ruleset, changes: Mapping[tuple[Kind, str], Change]) -> None:
-    """Keep a user's rules; clients are told through sync."""
-    content = encode(content_of(ruleset(names.user_id(tx, user), own, changes)))
+def store(
+    tx: Tx,
+    user: UserNid,
+    own: Ruleset,
+    changes: Mapping[tuple[Kind, str], Change],
+    *,
+    threads: bool = False,
+) -> None:
+    """Keep a user's rules; clients are told through sync.  Rules about threads stay."""
+    stored = account_data.get(tx, user, GLOBAL, TYPE)
+    threads = threads or (stored is not None and _knows_threads(decode_stored(stored)))
+    content = encode(content_of(ruleset(names.user_id(tx, user), own, changes, threads=threads)))
     account_data.put(tx, user, Entry(GLOBAL, TYPE, content, tx.position()))
     tx.changed(users=(user,))
     tx.caches.push_rules.drop(user)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from matrixbox.core.identifiers import EventId
 from matrixbox.core.json import Json
 from matrixbox.errors import InvalidParam, MatrixError, NotFound
-from matrixbox.rooms import timeline
+from matrixbox.rooms import push_rules, timeline
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.receipts import thread_root
 from matrixbox.store import names
@@ -55,6 +55,7 @@ def subscribe(reader: Reader, root: EventId, cause: EventId | None) -> None:
     if before is None and store.count(tx, user) >= MAX_SUBSCRIPTIONS:
         raise InvalidParam(f"A user follows at most {MAX_SUBSCRIPTIONS} threads.")
     _put(reader, thread, kind, 0 if before is None else before.until)
+    push_rules.begin_threads(tx, user)
 
 
 def unsubscribe(reader: Reader, root: EventId) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from matrixbox.store.nids import RoomNid, UserNid
+from matrixbox.store.nids import DeviceNid, RoomNid, UserNid
 from matrixbox.store.transaction import Tx
 
 GLOBAL = RoomNid(0)
+LOCAL_NOTIFICATIONS = (
+    "m.local_notification_settings.",
+    "org.matrix.msc3890.local_notification_settings.",
+)
+"""What the types of entries about one device begin with."""
 
 
 @frozen
@@ -84,6 +89,17 @@ def count(tx: Tx, user: UserNid) -> int:
     )
     assert row is not None
     return int(row[0])
+
+
+def forget_device(tx: Tx, device: DeviceNid) -> None:
+    """Drop what its user keeps about one device: whether it notifies (MSC3890)."""
+    tx.run(
+        "DELETE FROM account_data WHERE room_nid = 0 AND (user_nid, type) IN"
+        " (SELECT user_nid, prefix || device_id FROM device, (SELECT ? AS prefix UNION SELECT ?)"
+        " WHERE device_nid = ?)",
+        *LOCAL_NOTIFICATIONS,
+        device,
+    )
 
 
 def users_with(tx: Tx, kind: str) -> list[UserNid]:

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from matrixbox.core.identifiers import DeviceId, UserId
 from matrixbox.store import (
+    account_data,
     dehydrated,
     device_lists,
     keys,
@@ -220,6 +221,7 @@ def remove_device(tx: Tx, nid: DeviceNid) -> None:
     to_device.remove_of_device(tx, nid)
     dehydrated.remove(tx, nid)
     sliding.remove_of_device(tx, nid)
+    account_data.forget_device(tx, nid)
     if keys.remove_of_device(tx, nid):
         device_lists.device_changed(tx, *_owner(tx, nid))
     pushers.remove_of_device(tx, nid)

@@ -581,6 +581,9 @@ CREATE TABLE thread_subscription (
 
 CREATE INDEX thread_subscription_changed ON thread_subscription (user_nid, pos);
 
+CREATE INDEX thread_subscription_followers ON thread_subscription (room_nid, root_id)
+    WHERE state > 0;
+
 CREATE TABLE push_actions (
     actions_nid INTEGER PRIMARY KEY,
     json        TEXT NOT NULL UNIQUE

@@ -77,3 +77,14 @@ def count(tx: Tx, user: UserNid) -> int:
     row = tx.one("SELECT COUNT(*) FROM thread_subscription WHERE user_nid = ?", user)
     assert row is not None
     return int(row[0])
+
+
+def followers(tx: Tx, room: RoomNid, root: EventId) -> list[UserNid]:
+    """The users who follow a thread."""
+    rows = tx.run(
+        "SELECT user_nid FROM thread_subscription"
+        " WHERE room_nid = ? AND root_id = ? AND state > 0 ORDER BY user_nid",
+        room,
+        root,
+    )
+    return [UserNid(row[0]) for row in rows]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from matrixbox.accounts.uia import LIFETIME_S, MAX_SESSIONS, Action, Flow, Uia
+from matrixbox.accounts.uia import LIFETIME_S, MAX_SESSIONS, Action, Flow, Refused, Uia
 from matrixbox.clock import SimulatedClock
 from matrixbox.core.json import Json
 from matrixbox.errors import AuthenticationNeeded, Forbidden, MatrixError
@@ -35,6 +35,8 @@ class Door:
 
         def stage(name: str) -> Any:
             async def check(given_: Mapping[str, Json]) -> None:
+                if given_.get("answer") == "of somebody else":
+                    raise Refused("That is another user.")
                 if given_.get("answer") != "right":
                     raise Forbidden("wrong")
                 self.passed.append(name)
@@ -52,6 +54,20 @@ class Door:
         needed = await self.ask(None)
         assert needed is not None
         return str(needed["session"])
+
+
+async def test_somebody_else_s_answer_ends_the_matter_but_not_the_session() -> None:
+    """[C3.08]: it is refused, not asked for again."""
+    door = Door()
+    session = await door.begin()
+    for auth in (
+        {"type": "c", "answer": "of somebody else"},
+        answer("c", session, "of somebody else"),
+    ):
+        with pytest.raises(Refused):
+            await door.ask(auth)
+    assert door.passed == []
+    assert await door.ask(answer("c", session)) is None
 
 
 def answer(stage: str, session: str, text: str = "right") -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +126,64 @@ def test_what_no_rule_matches_notifies_nobody(seen):
     assert by_default(seen) is None
 
 
+@pytest.mark.parametrize(
+    ("followers", "content", "rule"),
+    [
+        (None, {}, "message"),
+        ((), {}, "unsubscribed_thread"),
+        ((BOB,), {}, "unsubscribed_thread"),
+        ((USER,), {}, "subscribed_thread"),
+        ((USER,), {"msgtype": "m.notice"}, "suppress_notices"),
+        ((), {"m.mentions": {"user_ids": [USER]}}, "is_user_mention"),
+        ((USER,), {"m.mentions": {"user_ids": [USER]}}, "is_user_mention"),
+    ],
+)
+def test_threads_count_for_those_who_follow_them(followers, content, rule):
+    """MSC4306: mentions come first, and the settings of the room are of no account."""
+    quiet = {Kind.ROOM: [PushRule(ROOM.room_id, ())]}
+    known = None if followers is None else frozenset(followers)
+    seen = evolve(situation(content=content), followers=known)
+    for own in ({}, quiet):
+        outcome = compile_rules(USER, ruleset(USER, own, threads=True)).evaluate(seen, None)
+        if rule == "message" and own:
+            assert outcome.rule_id == ROOM.room_id
+        else:
+            assert outcome.rule_id.rpartition(".")[2] == rule
+            assert outcome.notify is (rule not in ("unsubscribed_thread", "suppress_notices"))
+    without = compile_rules(USER, ruleset(USER, {})).evaluate(seen, None)
+    assert "thread" not in without.rule_id
+
+
+@pytest.mark.parametrize("subscribed", [None, 1, "true", []])
+def test_a_condition_about_threads_that_makes_no_sense_never_matches(subscribed):
+    condition = {"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed}
+    for followers in (frozenset(), frozenset({USER})):
+        assert not holds(condition, evolve(situation(), followers=followers))
+
+
+@pytest.mark.parametrize(
+    ("word", "count", "rule"),
+    [
+        ("start", 5, "poll_start"),
+        ("start", 2, "poll_start_one_to_one"),
+        ("end", 3, "poll_end"),
+        ("end", 2, "poll_end_one_to_one"),
+    ],
+)
+def test_polls_notify_as_messages_do(word, count, rule):
+    """MSC3930."""
+    seen = situation(f"org.matrix.msc3381.poll.{word}", count=count)
+    outcome = by_default(seen)
+    assert outcome.rule_id == f".org.matrix.msc3930.rule.{rule}"
+    assert outcome.notify
+    assert (outcome.sound == "default") is (count == 2)
+
+
+def test_answers_to_polls_are_silent():
+    """MSC3930."""
+    assert not by_default(situation("org.matrix.msc3381.poll.response", count=2)).notify
+
+
 def test_own_events_notify_nobody():
     """[C14.01]"""
     assert by_default(situation(sender=USER)) is None
@@ -147,6 +206,7 @@ def test_kinds_are_tried_in_their_order():
     everything = {
         Kind.OVERRIDE: [PushRule("override", ())],
         Kind.CONTENT: [PushRule("content", (), pattern="cake")],
+        Kind.POSTCONTENT: [PushRule("postcontent", ())],
         Kind.ROOM: [PushRule(ROOM.room_id, ())],
         Kind.SENDER: [PushRule(BOB, ())],
         Kind.UNDERRIDE: [PushRule("underride", ())],

@@ -29,7 +29,11 @@ def match(key, pattern):
     return {"kind": "event_match", "key": key, "pattern": pattern}
 
 
-# Client-Server API, "Predefined Rules": (rule, conditions, actions)
+def poll(word):
+    return match("type", f"org.matrix.msc3381.poll.{word}")
+
+
+# Client-Server API, "Predefined Rules", and MSC3930: (rule, conditions, actions)
 OVERRIDES = [
     ("master", [], []),
     ("suppress_notices", [match("content.msgtype", "m.notice")], []),
@@ -69,6 +73,7 @@ OVERRIDES = [
     ),
     ("reaction", [match("type", "m.reaction")], []),
     ("room.server_acl", [match("type", "m.room.server_acl"), match("state_key", "")], []),
+    (".org.matrix.msc3930.rule.poll_response", [poll("response")], []),
     (
         "suppress_edits",
         [
@@ -92,6 +97,10 @@ UNDERRIDES = [
     ("room_one_to_one", [TWO, match("type", "m.room.message")], ["notify", SOUND]),
     ("message", [match("type", "m.room.message")], ["notify"]),
     ("encrypted", [match("type", "m.room.encrypted")], ["notify"]),
+    (".org.matrix.msc3930.rule.poll_start_one_to_one", [TWO, poll("start")], ["notify", SOUND]),
+    (".org.matrix.msc3930.rule.poll_start", [poll("start")], ["notify"]),
+    (".org.matrix.msc3930.rule.poll_end_one_to_one", [TWO, poll("end")], ["notify", SOUND]),
+    (".org.matrix.msc3930.rule.poll_end", [poll("end")], ["notify"]),
 ]
 
 
@@ -101,7 +110,7 @@ def test_the_default_rules_are_those_of_the_specification():
     def expected(rules):
         return [
             {
-                "rule_id": f".m.rule.{name}",
+                "rule_id": name if name.startswith(".") else f".m.rule.{name}",
                 "default": True,
                 "enabled": name != "master",
                 "conditions": conditions,
@@ -117,6 +126,30 @@ def test_the_default_rules_are_those_of_the_specification():
         "sender": [],
         "underride": expected(UNDERRIDES),
     }
+
+
+def test_rules_about_threads_are_for_those_who_follow_some():
+    """MSC4306: between the rules about content and those about rooms."""
+    shown = ruleset_json(default_rules(USER, threads=True))
+    assert list(shown) == ["override", "content", "postcontent", "room", "sender", "underride"]
+    prefix = ".io.element.msc4306.rule."
+    assert shown["postcontent"] == [
+        {
+            "rule_id": prefix + name,
+            "default": True,
+            "enabled": True,
+            "conditions": [
+                {"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed}
+            ],
+            "actions": actions,
+        }
+        for name, subscribed, actions in (
+            ("unsubscribed_thread", False, []),
+            ("subscribed_thread", True, ["notify", SOUND]),
+        )
+    ]
+    with pytest.raises(InvalidRule):
+        parse_rule(Kind.POSTCONTENT, "mine", {"actions": [], "conditions": []})
 
 
 def test_own_rules_come_before_the_defaults_but_after_the_master_rule():

@@ -52,3 +52,26 @@ async def test_an_invitation_that_is_over_is_shown_as_the_event_that_ended_it(
         assert left["timeline"]["events"] == []
         await two.upon(bo, room, "forget")
         assert "rooms" not in await two.sync(bo, filter=wanted % "@x:y")
+
+
+async def test_only_who_invited_can_withdraw_that_from_a_server_outside(tmp_path: Path) -> None:
+    """[B9.12]: whether somebody else may do so follows from the room's state, which is not here."""
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, al, bo = [
+            await one.register("ann"),
+            await one.register("al"),
+            await two.register("bo"),
+        ]
+        room = await one.room(ann, power_level_content_override={"invite": 0})
+        await one.join(al, room)
+        await one.upon(al, room, "invite", user_id=bo.user_id)
+        marker = await one.room(ann, preset="public_chat", invite=[bo.user_id])
+        await one.upon(ann, room, "kick", user_id=bo.user_id)
+        await one.upon(ann, marker, "kick", user_id=bo.user_id)  # goes the same way, later
+
+        async def arrived() -> Any:
+            found = await two.sync(bo)
+            return found if marker not in found["rooms"]["invite"] else None
+
+        assert room in (await eventually(arrived))["rooms"]["invite"]

@@ -12,7 +12,7 @@ from matrixbox.accounts import registration, sessions
 from matrixbox.accounts.login_tokens import LIFETIME_S
 from matrixbox.accounts.passwords import check_new_password
 from matrixbox.accounts.throttle import LOGIN_TOKENS, REGISTRATION_ADDRESS
-from matrixbox.accounts.uia import Action, Flow, Stage
+from matrixbox.accounts.uia import Action, Flow, Refused, Stage
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.client.session import identified, local_name, signed_in, wants_refreshing
@@ -211,7 +211,7 @@ def password_stage(call: Call, user_id: str) -> Stage:
 
     async def check(auth: parse.Body) -> None:
         if local_name(identified(auth), services.env.server_name) != localpart:
-            raise Forbidden("That is another user.")
+            raise Refused("That is another user.")
         await sessions.check_password(
             services.store,
             services.passwords,

@@ -20,6 +20,7 @@ UNSTABLE: dict[str, Json] = {
     "org.matrix.e2e_cross_signing": True,
     "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc4222": True,  # state_after
+    "org.matrix.msc4306": True,  # threads that a user follows
     "org.matrix.simplified_msc3575": True,  # sliding sync
     "uk.half-shot.msc2666.query_mutual_rooms": True,
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,

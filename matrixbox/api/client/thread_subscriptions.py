@@ -1,7 +1,6 @@
 """Threads that a user follows.
 
-MSC4306 and MSC4308, under their unstable prefixes; not announced in `/versions`, since the push
-rules that belong to them are not there.
+MSC4306 and MSC4308, under their unstable prefixes.
 """
 
 from __future__ import annotations

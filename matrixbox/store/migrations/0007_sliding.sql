@@ -32,3 +32,5 @@ CREATE TABLE thread_subscription (
     PRIMARY KEY (user_nid, room_nid, root_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX thread_subscription_changed ON thread_subscription (user_nid, pos);
+CREATE INDEX thread_subscription_followers ON thread_subscription (room_nid, root_id)
+    WHERE state > 0;

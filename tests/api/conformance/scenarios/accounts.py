@@ -202,6 +202,8 @@ def devices(house: House) -> None:
     stage = user.password_stage(first.json["session"], "wrong")
     tried = {"devices": [others[3].device_id], "auth": stage}
     user.bad(401, "M_FORBIDDEN", "POST", "/v3/delete_devices", body=tried)
+    stranger = {"auth": house.user().password_stage(first.json["session"])}
+    user.bad(403, "M_FORBIDDEN", "POST", "/v3/delete_devices", body={**tried, **stranger})
     user.bad(400, "M_BAD_JSON", "POST", "/v3/delete_devices", body={"devices": [1]})
     user.bad(400, "M_MISSING_PARAM", "POST", "/v3/delete_devices", body={})
     others[3].good("GET", "/v3/devices")

@@ -284,3 +284,31 @@ def following_threads(house: House) -> None:
     assert ask("PUT", body={"automatic": later}).status == 200
     for query in ({"dir": "f"}, {"from": "x"}, {"limit": "0"}):
         alice.bad(400, "M_INVALID_PARAM", "GET", THREADS, query=query, described=False)
+
+
+@covers("GET /v3/pushrules/global/{kind}/{ruleId}/enabled")
+def rules_about_followed_threads(house: House) -> None:
+    alice, bob = house.user("alice"), house.user("bob")
+    assert house.good("GET", "/_matrix/client/versions")["unstable_features"]["org.matrix.msc4306"]
+    room = alice.room(preset="public_chat")
+    bob.join(room)
+    root = alice.say(room, "root")
+    path = "/v3/pushrules/global/{}/{}"
+    rule = ".io.element.msc4306.rule.subscribed_thread"
+    bob.bad(404, "M_NOT_FOUND", "GET", path, "postcontent", rule)
+    since = bob.sync()["next_batch"]
+    bob.good("PUT", THREAD, room, root, body={})
+    news = bob.ask("GET", "/v3/sync", query={"since": since}, described=False).json
+    (event,) = news["account_data"]["events"]
+    shown = event["content"]["global"]["postcontent"]
+    assert [one["enabled"] for one in shown] == [True, True]
+    found = bob.ask("GET", path, "postcontent", rule, described=False).json
+    assert found in shown
+    body = {"actions": ["notify"], "conditions": []}
+    more = {"body": body, "described": False}
+    bob.bad(400, "M_INVALID_PARAM", "PUT", path, "postcontent", "mine", **more)
+    enabled = {"body": {"enabled": False}, "described": False}
+    assert bob.ask("PUT", f"{path}/enabled", "postcontent", rule, **enabled).status == 200
+    assert bob.good("GET", f"{path}/enabled", "override", ".m.rule.master") == {"enabled": False}
+    shown = bob.ask("GET", "/v3/pushrules/", described=False).json["global"]["postcontent"]
+    assert [one["enabled"] for one in shown] == [True, False]
