@@ -1,6 +1,7 @@
 """Making accounts.
 
-Matrix v1.19, Client-Server API, "Account registration and management" ([C4.01] to [C4.04], T096).
+Matrix v1.19, Client-Server API, "Account registration and management", "Guest Access" ([C4.01] to
+[C4.04], [C11.09], T096).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from matrixbox.core.identifiers import (
     ServerName,
     UserId,
     check_new_localpart,
+    localpart_of,
 )
-from matrixbox.errors import InvalidUsername, UserInUse
+from matrixbox.errors import Forbidden, InvalidUsername, UnknownToken, UserInUse, UserLocked
 from matrixbox.store import accounts
 from matrixbox.store.accounts import Account
+from matrixbox.store.caches import Session
 from matrixbox.store.transaction import Tx
 
 
@@ -58,11 +61,12 @@ def make_account(
     now_ms: int,
     *,
     admin: bool = False,
+    guest: bool = False,
 ) -> Account:
     """Store an account.  Raises UserInUse."""
     require_free(tx, localpart)
     user_id = UserId(f"@{localpart}:{server_name}")
-    user = accounts.add(tx, user_id, localpart, password_hash, now_ms, admin=admin)
+    user = accounts.add(tx, user_id, localpart, password_hash, now_ms, admin=admin, guest=guest)
     account = accounts.get(tx, user)
     assert account is not None
     return account
@@ -79,6 +83,56 @@ def register(
 ) -> tuple[Account, SignedIn | None]:
     """Make an account and, unless ``device`` is None, sign its first device in."""
     account = make_account(tx, server_name, localpart, password_hash, now_ms)
+    if device is None:
+        return account, None
+    return account, sessions.open_session(tx, account, *device, refreshable_ms)
+
+
+def register_guest(
+    tx: Tx, server_name: ServerName, now_ms: int, display_name: str | None
+) -> SignedIn:
+    """Make an account without a password, and sign its only device in ([C4.01])."""
+    account = make_account(tx, server_name, free_localpart(tx), None, now_ms, guest=True)
+    return sessions.open_session(tx, account, None, display_name)
+
+
+def guest(tx: Tx, token: str, localpart: str, now_ms: int) -> Session:
+    """The session of a guest who wants to have an account like others ([C11.09]).
+
+    Raises Forbidden for a token of somebody who is no guest, or is called otherwise.
+    """
+    try:
+        found = sessions.authenticate(tx, token, now_ms)
+    except UnknownToken as error:
+        raise Forbidden("`guest_access_token` is not of a guest.") from error
+    if not found.guest or localpart_of(found.user_id) != localpart:
+        raise Forbidden("`guest_access_token` is not of a guest of that name.")
+    if found.locked:
+        raise UserLocked
+    return found
+
+
+def upgrade(
+    tx: Tx,
+    token: str,
+    localpart: str,
+    password_hash: str,
+    now_ms: int,
+    device: tuple[DeviceId | None, str | None] | None,
+    refreshable_ms: int | None = None,
+) -> tuple[Account, SignedIn | None]:
+    """Give a guest a password.  What was signed in without one is signed out."""
+    user = guest(tx, token, localpart, now_ms).user
+    accounts.end_guesthood(tx, user, password_hash)
+    account = accounts.get(tx, user)
+    assert account is not None
+    chosen = None if device is None else device[0]
+    for one in accounts.devices(tx, user):
+        if one.device_id == chosen:
+            accounts.remove_tokens(tx, one.nid)
+        else:
+            accounts.remove_device(tx, one.nid)
+    tx.changed(users=(user,))
     if device is None:
         return account, None
     return account, sessions.open_session(tx, account, *device, refreshable_ms)

@@ -27,6 +27,7 @@ class Rate:
 SIGN_IN_ACCOUNT = Rate(5, 30)
 SIGN_IN_ADDRESS = Rate(20, 10)
 REGISTRATION_ADDRESS = Rate(20, 10)
+GUESTS_ADDRESS = Rate(5, 60)
 REFRESHING_ADDRESS = Rate(60, 2)
 LOGIN_TOKENS = Rate(1, 60)  # of one user ([C2.06])
 MESSAGES = Rate(100, 0.1)

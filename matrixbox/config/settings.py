@@ -162,7 +162,10 @@ class Registration:
         "configuration file, which only this machine can reach, is open.",
     )
     guests: bool = _setting(
-        kinds.flag(), False, "Whether guest accounts can be made.", in_effect=False
+        kinds.flag(),
+        False,
+        "Whether anybody who reaches the server may have an account without a password, which can "
+        "enter rooms that are open to guests.",
     )
     token: str = _setting(
         kinds.text(),

@@ -14,7 +14,7 @@ from matrixbox.core.events import Event
 from matrixbox.core.identifiers import RoomId, UserId, server_of
 from matrixbox.core.json import Json, decode_stored
 from matrixbox.errors import BadJson, BadState, Forbidden, InviteBlocked, NotFound, Unknown
-from matrixbox.rooms import ingest, stripped, succession
+from matrixbox.rooms import guests, ingest, stripped, succession
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.reading import blocks_invites
@@ -70,6 +70,8 @@ def join(
     full["membership"] = "join"
     full.pop(VOUCHER, None)
     invited = present is not None and present.membership is Membership.INVITE
+    if who.guest:
+        guests.require_open(tx, room)
     if not joined:
         require_room_for_more(tx, env, who)
     if not joined and not invited:

@@ -17,6 +17,7 @@ from matrixbox.config import Settings
 from matrixbox.e2ee.to_device import KEPT_IDS_MS
 from matrixbox.household import control
 from matrixbox.household.departures import Departures
+from matrixbox.household.guests import GuestKeeper
 from matrixbox.observe import log
 from matrixbox.observe.health import LoopWatch, Notifier
 from matrixbox.rooms import time_floor
@@ -113,6 +114,7 @@ def _start(nursery: trio.Nursery, base: Base, authenticator: Authenticator) -> N
         "accounts.sessions": authenticator.run,
         "rooms.delayed": base.delays.run,
         "household.departures": Departures(base.store, base.env).run,
+        "household.guests": GuestKeeper(base.store, base.env).run,
     }
     for name, service in services.items():
         nursery.start_soon(partial(keep_running, service, name=name), name=name)

@@ -18,7 +18,7 @@ from matrixbox.store import (
     to_device,
 )
 from matrixbox.store.caches import Session
-from matrixbox.store.nids import DeviceNid, EventNid, UserNid
+from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, UserNid
 from matrixbox.store.transaction import Tx
 
 
@@ -308,6 +308,23 @@ def is_open(tx: Tx, device_nid: DeviceNid, now_ms: int) -> bool:
         now_ms,
     )
     return row is not None
+
+
+def guests_in_rooms(tx: Tx) -> list[tuple[UserNid, RoomNid]]:
+    """The guests who are in rooms, with each of these."""
+    rows = tx.run(
+        "SELECT user_nid, room_nid FROM account JOIN member USING (user_nid)"
+        " WHERE guest AND state = 0 AND membership = 1"
+    )
+    return [(UserNid(user), RoomNid(room)) for user, room in rows]
+
+
+def end_guesthood(tx: Tx, user: UserNid, password_hash: str) -> None:
+    """Make a guest's account one like others."""
+    tx.run(
+        "UPDATE account SET guest = 0, password_hash = ? WHERE user_nid = ?", password_hash, user
+    )
+    tx.after_commit(tx.caches.sessions.clear)
 
 
 def other_admins(tx: Tx, user: UserNid) -> int:

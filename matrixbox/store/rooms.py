@@ -14,6 +14,9 @@ from matrixbox.store import names
 from matrixbox.store.nids import EventNid, RoomNid, SlotNid, SnapshotNid
 from matrixbox.store.transaction import Tx
 
+GUEST_ACCESS: StateKey = ("m.room.guest_access", "")
+"""Its type is the topic that rings when a room may have closed to guests."""
+
 
 @frozen
 class Head:
@@ -82,7 +85,10 @@ def change_state(
     tx: Tx, room: RoomNid, pos: int, changes: Iterable[tuple[SlotNid, int, int]]
 ) -> None:
     """Apply (slot, old event, new event) to the current state, 0 standing for none."""
+    guests = names.slot_nid(tx, GUEST_ACCESS)
     for slot, old, new in changes:
+        if slot == guests:
+            tx.changed(topics=(GUEST_ACCESS[0],))
         tx.run(
             "INSERT INTO state_change (room_nid, pos, slot_nid, old_nid, new_nid)"
             " VALUES (?, ?, ?, ?, ?)",

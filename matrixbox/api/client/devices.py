@@ -8,7 +8,7 @@ from __future__ import annotations
 from matrixbox.accounts import sessions
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.account import require_password
+from matrixbox.api.client.stages import require_password
 from matrixbox.api.routes import Auth, BodyKind, RouteTable
 from matrixbox.core.identifiers import DeviceId
 from matrixbox.core.json import Json

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from matrixbox.api import bounds, parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.account import require_password
+from matrixbox.api.client.stages import require_password
 from matrixbox.api.routes import Auth, Mount, RouteTable
 from matrixbox.core.identifiers import UserId
 from matrixbox.core.json import Json
@@ -38,7 +38,13 @@ def parse_upload(body: parse.Body, who: Session) -> Upload:
     )
 
 
-@routes.post(f"{KEYS}/upload", auth=Auth.USER, body_limit=bounds.BODY_KEYS, mount=Mount.ASGI)
+@routes.post(
+    f"{KEYS}/upload",
+    auth=Auth.USER,
+    guest_ok=True,
+    body_limit=bounds.BODY_KEYS,
+    mount=Mount.ASGI,
+)
 async def upload(call: Call) -> dict[str, Json]:
     """Publish keys of the caller's device."""
     wanted = parse_upload(await call.json(), call.requester)
@@ -82,7 +88,7 @@ def wanted_claims(body: parse.Body) -> dict[UserId, dict[str, str]]:
     return found
 
 
-@routes.post(f"{KEYS}/query", auth=Auth.USER, mount=Mount.ASGI)
+@routes.post(f"{KEYS}/query", auth=Auth.USER, guest_ok=True, mount=Mount.ASGI)
 async def query(call: Call) -> dict[str, Json]:
     """The keys of users and their devices."""
     body = await call.json()
@@ -92,7 +98,7 @@ async def query(call: Call) -> dict[str, Json]:
     return found
 
 
-@routes.post(f"{KEYS}/claim", auth=Auth.USER, mount=Mount.ASGI)
+@routes.post(f"{KEYS}/claim", auth=Auth.USER, guest_ok=True, mount=Mount.ASGI)
 async def claim(call: Call) -> dict[str, Json]:
     """One-time keys, to begin conversations with devices."""
     body = await call.json()

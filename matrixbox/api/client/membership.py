@@ -21,7 +21,7 @@ from matrixbox.core.json import Json
 from matrixbox.errors import Forbidden, RemoteError
 from matrixbox.federation import failing
 from matrixbox.federation.joins import Wanted
-from matrixbox.rooms import directory, membership
+from matrixbox.rooms import directory, guests, membership
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.nids import RoomNid
 
@@ -61,9 +61,12 @@ def _join_content(body: parse.Body) -> dict[str, Json]:
 
 async def _join(call: Call, place: Place) -> dict[str, Json]:
     content = _join_content(await call.json())
-    call.services.throttle.take(JOINS, call.requester.user_id)
+    services = call.services
+    if call.requester.guest:
+        services.store.read(guests.require_open_here, services.env, place.room_id)
+    services.throttle.take(JOINS, call.requester.user_id)
     wanted = Wanted(call.requester, place.room_id, place.via, content)
-    await call.services.federation.joins.join(wanted)
+    await services.federation.joins.join(wanted)
     return {"room_id": place.room_id}
 
 

@@ -13,7 +13,13 @@ from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.identifiers import UserId, server_of
 from matrixbox.core.json import Json
-from matrixbox.errors import BadJson, MissingParam, NotFound, RemoteError
+from matrixbox.errors import (
+    BadJson,
+    GuestAccessForbidden,
+    MissingParam,
+    NotFound,
+    RemoteError,
+)
 from matrixbox.federation import failing
 from matrixbox.rooms import profiles
 
@@ -53,12 +59,20 @@ async def get_field(call: Call) -> dict[str, Json]:
     return {key: found[key]}
 
 
+def _own_field(call: Call) -> str:
+    """The field of the caller's own profile; guests have their name alone ([C11.08])."""
+    profiles.require_own(call.requester, parse.user_id(call.path["user_id"]))
+    key = call.path["key"]
+    if call.requester.guest and key != "displayname":
+        raise GuestAccessForbidden("Guests may change their name only.")
+    return key
+
+
 @routes.put(f"{PROFILE}/{{key}}", auth=Auth.USER, guest_ok=True)
 async def set_field(call: Call) -> dict[str, Json]:
     """Set one field of the own profile."""
     body = await call.json()
-    key = call.path["key"]
-    profiles.require_own(call.requester, parse.user_id(call.path["user_id"]))
+    key = _own_field(call)
     if key not in body:
         raise MissingParam(f"`{key}` is missing.")
     value = body[key]
@@ -70,11 +84,9 @@ async def set_field(call: Call) -> dict[str, Json]:
     return {}
 
 
-@routes.delete(f"{PROFILE}/{{key}}", auth=Auth.USER)
+@routes.delete(f"{PROFILE}/{{key}}", auth=Auth.USER, guest_ok=True)
 async def remove_field(call: Call) -> dict[str, Json]:
     """Remove one field of the own profile."""
-    profiles.require_own(call.requester, parse.user_id(call.path["user_id"]))
-    services = call.services
-    key = call.path["key"]
+    services, key = call.services, _own_field(call)
     await profiles.change(services.store, services.env, call.requester, key, None, keep=False)
     return {}

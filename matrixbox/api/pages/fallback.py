@@ -10,7 +10,7 @@ from html import escape
 
 from matrixbox.api.answers import Response
 from matrixbox.api.call import Call
-from matrixbox.api.client.account import DUMMY, PASSWORD, TOKEN, password_stage, token_stage
+from matrixbox.api.client.stages import DUMMY, PASSWORD, TOKEN, password_stage, token_stage
 from matrixbox.api.pages.html import page
 from matrixbox.api.routes import Auth, BodyKind, RouteTable
 from matrixbox.errors import Forbidden, InvalidParam, MatrixError, NotFound

@@ -58,6 +58,20 @@ shared_secret = "for the tests"
 [limits]
 password_hash_cost = "lowest"
 """
+# Open to people and to guests.
+GUESTS = """
+[registration]
+open = true
+guests = true
+
+[limits]
+rate_limits = false
+password_hash_cost = "lowest"
+"""
+GUESTS_LIMITED = """
+[registration]
+guests = true
+"""
 CLOSED_AND_LIMITED = """
 [registration]
 token = "the word"

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.api.conformance.house import PASSWORD, House, User
 from tests.api.conformance.requirements import requirement
+from tests.api.conformance.scenarios import guests
 from tests.api.conformance.scenarios import sessions as scenarios
 from tests.api.conformance.scenarios.accounts import DUMMY, password_login
-from tests.api.conformance.server import CLOSED, LIMITED, SERVER_NAME
+from tests.api.conformance.server import CLOSED, GUESTS, LIMITED, SERVER_NAME
 from tests.api.conformance.wire import Answer, Connection
 
 REGISTER, LOGIN, WHOAMI = "/v3/register", "/v3/login", "/v3/account/whoami"
@@ -59,6 +60,9 @@ def a_client_that_could_refresh_gets_a_token_that_lasts(house: House) -> None:
 requirement("C2.06")(scenarios.signing_in_a_second_device)
 requirement("C2.07", "C2.08")(scenarios.refreshing)
 requirement("C4.09")(scenarios.deactivating)
+requirement("C11.07", settings=GUESTS)(guests.rooms_that_close_to_guests)
+requirement("C11.08", settings=GUESTS)(guests.what_guests_may_ask_for)
+requirement("C11.09", settings=GUESTS)(guests.a_guest_who_stays)
 
 
 @requirement("C2.05")

@@ -23,7 +23,6 @@ SECTIONS = {
 APPSERVICES = "application services are not served yet"
 THIRD_PARTY = "e-mail addresses and telephone numbers are not served yet"
 OAUTH = "OAuth and single sign-on are not served yet"
-GUESTS = "guest accounts are not served yet"
 FEDERATION = "other servers are not spoken to yet"
 PRESENCE = "presence is not served yet"
 
@@ -43,9 +42,6 @@ LATER = {
     "C8.31": APPSERVICES,
     "C8.32": "the endpoints from before /sync are not served",
     "C10.06": FEDERATION,
-    "C11.07": GUESTS,
-    "C11.08": GUESTS,
-    "C11.09": GUESTS,
     "C11.10": THIRD_PARTY,
     "C11.11": "there is no room for notices of the server yet",
     "C13.08": PRESENCE,

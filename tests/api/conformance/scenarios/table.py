@@ -9,6 +9,7 @@ MODULES = (
     "rooms",
     "membership",
     "people",
+    "guests",
     "events",
     "user_data",
     "syncing",
