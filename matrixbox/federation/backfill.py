@@ -87,6 +87,11 @@ class Backfill:
             gap = self._next(room, older, newer, back=back)
             return gap is not None and await self._fill(gap)
 
+    async def bridge(self, gap: Gap) -> bool:
+        """Fetch what comes directly before an anchor; whether anything of it came in."""
+        async with self._one_at_a_time(gap.room):
+            return await self._fill(gap)
+
     async def bring_nearer(self, gap: Gap, ts: int, known: int | None, *, back: bool) -> bool:
         """Place the event nearest to a time that others know of behind a gap ([B11.05]).
 
@@ -191,11 +196,17 @@ class Backfill:
         return _Asked(server, room, room_id, self.store.read(rooms.rules, room))
 
     async def _page(self, asked: _Asked, gap: Gap) -> list[Found]:
-        """What a server gives for a gap, checked, parents first, with the states that it takes."""
+        """What a server gives for a gap, checked, parents first, with the states that it takes.
+
+        What it keeps back from its history is asked for by name where a gap is being bridged.
+        """
         pdus = await self.remote.backfill(
             asked.server, asked.rules, asked.room_id, before=gap.missing, limit=PAGE
         )
         checked = await self._checked(asked, pdus[: 2 * PAGE])
+        lacking = [one for one in gap.missing if one not in checked]
+        if gap.pages and lacking:
+            checked |= await self._checked(asked, await self._singles(asked, lacking))
         new = self.store.read(history.not_in_graph, checked)
         found = {event_id: one.event for event_id, one in checked.items() if event_id in new}
         ordered = history.in_order(history.behind(gap.missing, found), history.by_parents)

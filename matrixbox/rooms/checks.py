@@ -44,10 +44,10 @@ def judge(rules: RoomRules, event: Event, around: Surroundings) -> Finding:
     )
     if finding.status:
         return finding
-    finding = _judge_by_state(rules, event, around.before, Status.REJECTED)
+    finding = judge_by_state(rules, event, around.before, Status.REJECTED)
     if finding.status or around.current is around.before:
         return finding
-    return _judge_by_state(rules, event, around.current, Status.SOFT_FAILED)
+    return judge_by_state(rules, event, around.current, Status.SOFT_FAILED)
 
 
 def judge_by_auth_events(
@@ -69,7 +69,7 @@ def judge_by_auth_events(
     return Finding(Status.ACCEPTED)
 
 
-def _judge_by_state(rules: RoomRules, event: Event, state: StateMap, failed: Status) -> Finding:
+def judge_by_state(rules: RoomRules, event: Event, state: StateMap, failed: Status) -> Finding:
     """Step 5 with the state before the event, step 6 with the current state."""
     try:
         check_auth(rules, event, state)

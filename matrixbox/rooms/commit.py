@@ -19,15 +19,24 @@ from matrixbox.rooms import counts, outliers, redactions, stripped
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY, superseded
 from matrixbox.rooms.state import Branches, NeedsResolution, after, resolved
-from matrixbox.store import events, members, names, rooms, snapshots
+from matrixbox.store import events, hearsay, members, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import HIDDEN, Placement, Relation, Status
+from matrixbox.store.hearsay import Told
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import DeviceNid, EventNid, RoomNid, SlotNid, SnapshotNid
 from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx
 
 MEMBER = "m.room.member"
+NO_EFFECT = Status.REJECTED | Status.DISPUTED
+"""What keeps an event out of the state after it."""
+
+DISPUTED = Status.SOFT_FAILED | Status.DISPUTED
+"""Not allowed by a state that descends from another server's word, which is no verdict for ever."""
+
+MAX_PAGES = 20  # of history that are fetched to fill a gap at which a state was told
+FIRST_PAUSE_MS = 5_000  # before that is tried
 
 
 @frozen
@@ -47,6 +56,19 @@ class Candidate:
     missing: Sequence[EventId] = ()  # the parents that are not here
     told: SnapshotNid | None = None  # the state before it, as another server says
     is_past: bool = False  # it is fetched because others cite it
+    is_hearsay: bool = False  # what was told has yet to be compared with what happened
+
+
+def is_hearsay(candidate: Candidate) -> bool:
+    """Whether the state before an event descends from what another server told of it."""
+    if candidate.is_hearsay:
+        return True
+    return any(parent.status & Status.HEARSAY for parent in candidate.prev)
+
+
+def is_doubtful(tx: Tx, head: Head) -> bool:
+    """Whether the current state descends from what another server told of it."""
+    return any(events.by_nid(tx, nid).status & Status.HEARSAY for nid in head.extremities)
 
 
 def store(
@@ -68,6 +90,8 @@ def store(
     pos = tx.position()
     nid = EventNid(pos) if known is None else known.nid
     citing = _citing(tx, candidate)
+    if is_hearsay(candidate):
+        status |= Status.HEARSAY
     if head.extremities and (citing or _is_past(candidate, known)):
         status |= Status.PAST
     if candidate.pruned:
@@ -75,7 +99,7 @@ def store(
     if redactions.must_wait(tx, candidate.rules, room, event, status, before):
         status |= Status.HELD
     slot = None if event.state_key is None else names.add_slot(tx, (event.type, event.state_key))
-    changes_state = slot is not None and not status & Status.REJECTED
+    changes_state = slot is not None and not status & NO_EFFECT
     following = _following(tx, before, slot, nid) if slot and changes_state else before
     visible = not status & HIDDEN and event.type != DUMMY
     placement = Placement(
@@ -97,6 +121,9 @@ def store(
         stored = events.place(tx, known, body, placement, pos if visible else None)
     if event.type == "m.room.create" and visible:
         rooms.set_create(tx, room, nid)
+    if candidate.is_hearsay and candidate.told is not None:
+        told = Told(nid, room, candidate.told, MAX_PAGES)
+        hearsay.put(tx, told, env.clock.now_ms() + FIRST_PAUSE_MS)
     _fill_gap(tx, candidate, nid)
     if not status & (Status.REJECTED | Status.SOFT_FAILED):
         end = _End(head, following, pos)
@@ -210,11 +237,9 @@ def _prepare(tx: Tx, *, env: Env, candidate: Candidate) -> Branches:
 def state_before(tx: Tx, candidate: Candidate) -> SnapshotNid:
     """The state before an event, told by others or after its parents.  Raises NeedsResolution.
 
-    What is told of an event that becomes an end of the room is resolved with what its known
-    parents say: nobody takes a room over by telling a state (T020).
+    What is told is resolved with what the event's known parents say: nobody takes a room over by
+    telling a state (T020).
     """
-    if candidate.told is not None and candidate.is_past:
-        return candidate.told
     branches = [after(parent) for parent in candidate.prev if parent.room == candidate.room]
     if candidate.told is not None:
         branches.append(candidate.told)
@@ -231,7 +256,14 @@ def _fill_gap(tx: Tx, candidate: Candidate, nid: EventNid) -> None:
     """Note that an event is here, and which of its parents are missing."""
     for missing in candidate.missing:
         rooms.add_gap(tx, candidate.room, missing, nid)
-    rooms.fill_gap(tx, candidate.room, candidate.event.event_id)
+    fill_gap(tx, candidate.room, candidate.event.event_id)
+
+
+def fill_gap(tx: Tx, room: RoomNid, event_id: EventId) -> None:
+    """An event is here that others may cite: what was told of those can be worked out now."""
+    if rooms.citing(tx, room, event_id) and hearsay.is_any(tx, room):
+        hearsay.ask_revision(tx, room)
+    rooms.fill_gap(tx, room, event_id)
 
 
 def _citing(tx: Tx, candidate: Candidate) -> bool:

@@ -21,7 +21,7 @@ from matrixbox.errors import (
     RoomInUse,
     UnsupportedRoomVersion,
 )
-from matrixbox.rooms import ingest, membership, sending
+from matrixbox.rooms import ingest, membership, sending, succession
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.power import POWER, check_levels
@@ -97,6 +97,7 @@ def create_room(tx: Tx, env: Env, who: Session, request: RoomRequest) -> RoomId:
         raise InvalidRoomState(f"The room cannot be made so: {error}") from error
     if request.published:
         rooms.set_published(tx, room, 1)
+    succession.inherit(tx, who.user, room)
     return names.room_id(tx, room)
 
 

@@ -338,14 +338,20 @@ class Filling:
         stored = self.tools.store.read(events.by_id, parent)
         if stored is not None:
             checked = Checked(stored.event, bool(stored.status & Status.PRUNED))
-            await self._place(Arrival(checked, is_past=True))
+        else:
+            got, may_come = await self._fetch_some([parent])
+            if parent not in got:
+                if may_come and self.server not in self.helpers:
+                    raise Unfinished("a parent cannot be had now")
+                raise Unobtainable("the server does not have it")
+            checked = got[parent]
+        arrival = Arrival(checked, is_past=True)
+        if self._missing_of([arrival]):
+            await self._place(arrival)
             return
-        got, may_come = await self._fetch_some([parent])
-        if parent not in got:
-            if may_come and self.server not in self.helpers:
-                raise Unfinished("a parent cannot be had now")
-            raise Unobtainable("the server does not have it")
-        await self._place(Arrival(got[parent], is_past=True))
+        if self._lacks_auth(checked):
+            await self._fetch_chain(checked)
+        self.pool[parent] = arrival  # nobody has to be believed
 
     async def _place_themselves(self) -> None:
         """Where parents cannot be had at all, the state before their children is asked for."""

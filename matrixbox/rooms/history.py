@@ -17,15 +17,16 @@ from matrixbox.core.identifiers import EventId, ServerName, server_of
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import checks, outliers, redactions
 from matrixbox.rooms.checks import Finding, Surroundings
-from matrixbox.rooms.commit import relate
+from matrixbox.rooms.commit import DISPUTED, NO_EFFECT, fill_gap, relate
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY
 from matrixbox.rooms.state import SnapshotState, after, resolved
 from matrixbox.rooms.timeline import BEGINNING, Looker, place_of_time
 from matrixbox.rooms.tokens import Place
-from matrixbox.store import events, names, rooms, snapshots
+from matrixbox.store import events, hearsay, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import HIDDEN, Placement, Status
+from matrixbox.store.hearsay import Told
 from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid
 from matrixbox.store.transaction import Tx
 
@@ -43,6 +44,7 @@ class Gap:
     place: Place
     missing: tuple[EventId, ...]
     server: ServerName  # of who sent the anchor
+    pages: int = 0  # of what comes before it that are fetched without anybody asking for them
 
 
 @frozen
@@ -203,31 +205,48 @@ class _Placing:
             return None
         auth = [events.by_id(tx, event_id) for event_id in event.auth_event_ids]
         cited = [one for one in auth if one is not None]
-        before = self._before(found)
+        told = None if found.state is None else self._told(found.state)
+        before = self._before(event, told)
         if before is None or len(cited) < len(auth):
             return None
-        finding = self._judged(event, cited, before)
-        return self._store(found, known, finding.status, cited, before, at)
+        status = self._judged(event, cited, before).status
+        parents = [in_graph(tx, event_id) for event_id in event.prev_event_ids]
+        if told is not None or any(one and one.status & Status.HEARSAY for one in parents):
+            status = Status.HEARSAY | (DISPUTED if status is Status.REJECTED else status)
+        stored = self._store(found, known, status, cited, before, at)
+        if told is not None:
+            self._note_told(stored, told)
+        return stored
 
-    def _before(self, found: Found) -> SnapshotNid | None:
+    def _note_told(self, stored: StoredEvent, told: SnapshotNid) -> None:
+        """The gap moves back: it is tried on, if it was, by who tried so far."""
+        further = Told(stored.nid, stored.room, told, max(self.gap.pages - 1, 0))
+        hearsay.put(self.tx, further, self.env.clock.now_ms())
+
+    def _told(self, state: Sequence[EventId]) -> SnapshotNid | None:
+        """The snapshot of a state that another server told; None where it is of no use."""
+        found = (events.by_id(self.tx, event_id) for event_id in state)
+        stored = [one for one in found if one is not None]
+        if len(stored) < len(state):
+            return None
+        try:
+            return outliers.snapshot_of(self.tx, self.gap.room, stored)
+        except outliers.UnusableState:
+            return None
+
+    def _before(self, event: Event, told: SnapshotNid | None) -> SnapshotNid | None:
         """The state before an event; None where it is not known."""
-        tx, event = self.tx, found.event
-        if found.state is not None:
-            told = (events.by_id(tx, event_id) for event_id in found.state)
-            stored = [one for one in told if one is not None]
-            if len(stored) < len(found.state):
-                return None
-            try:
-                return outliers.snapshot_of(tx, self.gap.room, stored)
-            except outliers.UnusableState:
-                return None
+        tx = self.tx
         if not event.prev_event_ids:
             return snapshots.EMPTY
         parents = [in_graph(tx, event_id) for event_id in event.prev_event_ids]
         known = [one for one in parents if one is not None and one.room == self.gap.room]
+        branches = [after(one) for one in known]
         if len(known) < len(parents):
-            return None
-        return resolved(tx, self.gap.room, map(after, known))
+            if told is None:
+                return None
+            branches.append(told)
+        return resolved(tx, self.gap.room, branches)
 
     def _judged(self, event: Event, auth: Sequence[StoredEvent], before: SnapshotNid) -> Finding:
         create = self.create
@@ -266,7 +285,7 @@ class _Placing:
         following = before
         if event.state_key is not None:
             slot = names.add_slot(tx, (event.type, event.state_key))
-            if not status & Status.REJECTED:
+            if not status & NO_EFFECT:
                 following = snapshots.derive(tx, before, {slot: nid})
         visible = not status & HIDDEN and event.type != DUMMY
         placement = Placement(
@@ -288,7 +307,7 @@ class _Placing:
         if visible:
             relate(tx, stored)
         redactions.apply(tx, self.rules, stored)
-        rooms.fill_gap(tx, room, event.event_id)
+        fill_gap(tx, room, event.event_id)
         return stored
 
     def _note_gaps(self, found: Sequence[Found], anchor: StoredEvent) -> None:

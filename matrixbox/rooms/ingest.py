@@ -35,7 +35,7 @@ from matrixbox.rooms.state import (
     after,
     resolved,
 )
-from matrixbox.store import accounts, events, names, rooms, snapshots
+from matrixbox.store import accounts, events, hearsay, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from matrixbox.store.nids import DeviceNid, RoomNid, SnapshotNid
@@ -156,21 +156,18 @@ def begin(
     return room
 
 
-class OnlyTold(Exception):
-    """The state before an event does not allow it, but that state is another server's word.
-
-    It is no reason to count the event as rejected, which would reject for ever all that cite it:
-    a lie could take a room's own power levels from us so (T020, T027).
-    """
-
-
 def receive(
     tx: Tx, env: Env, candidate: Candidate, *, refused_by_policy: bool = False
 ) -> StoredEvent:
     """Let in an event whose format, signatures and hash were checked (steps 1 to 3).
 
     All that it cites is stored here.  The verdict is in the result's status; an event that is
-    known already is given back as it stands, but an outlier gets its place now.  Raises OnlyTold.
+    known already is given back as it stands, but an outlier gets its place now.
+
+    Where the state before an event is another server's word, or descends from one, that it does
+    not allow the event is no reason to count it as rejected, which would reject for ever all that
+    cite it: a lie could take a room's own power levels from us so (T020, T027).  It is disputed
+    then: hidden and without effect, and judged again when the gap is filled (``revising``).
     """
     known = events.by_id(tx, candidate.event.event_id)
     if known is not None:
@@ -184,11 +181,13 @@ def receive(
     head = rooms.head(tx, room) or Head((), snapshots.EMPTY)
     before = commit.state_before(tx, candidate)
     finding = _misplaced(tx, candidate) or _judged(tx, candidate, before, head)
-    if finding.status is Status.REJECTED and candidate.told is not None:
-        raise OnlyTold(finding.reason)
+    if finding.status is Status.REJECTED and commit.is_hearsay(candidate):
+        finding = Finding(commit.DISPUTED, finding.reason)
     if refused_by_policy and finding.status is Status.ACCEPTED:
         finding = Finding(Status.SOFT_FAILED, "the policy server does not recommend it")
     stored = commit.store(tx, env, candidate, finding.status, before, head, known=known)
+    if finding.status is Status.SOFT_FAILED and commit.is_doubtful(tx, head):
+        hearsay.doubt(tx, room, stored.nid)
     partial.assume_members(tx, env, stored, candidate.auth)
     with suppress(
         NeedsResolution, NeedsSignature

@@ -115,6 +115,8 @@ def outcome_of(stored: StoredEvent) -> Outcome:
         return Outcome(Verdict.REJECTED, 4, "its auth events do not allow it")
     if status & Status.REJECTED:
         return Outcome(Verdict.REJECTED, 5, "the state before it does not allow it")
+    if status & Status.DISPUTED:
+        return Outcome(Verdict.SOFT_FAILED, 5, "the state that others tell does not allow it")
     if status & Status.SOFT_FAILED:
         return Outcome(Verdict.SOFT_FAILED, 6)
     return Outcome(Verdict.ACCEPTED)
@@ -186,14 +188,9 @@ def _entered(
     may_ask = policy is not None and policy.server != env.server_name and not arrival.policy_asked
     if refused and may_ask:
         return Outcome(Verdict.WAITING, lack=Lack.POLICY)
-    try:
-        stored = ingest.receive(tx, env, candidate, refused_by_policy=refused)
-    except ingest.OnlyTold as error:
-        if known is not None:
-            return outcome_of(known)  # it stays without a place
-        return Outcome(Verdict.DROPPED, 5, str(error))
+    stored = ingest.receive(tx, env, candidate, refused_by_policy=refused)
     outcome = outcome_of(stored)
-    if refused and outcome.verdict is Verdict.SOFT_FAILED:
+    if refused and outcome.verdict is Verdict.SOFT_FAILED and outcome.step != 5:
         return Outcome(Verdict.SOFT_FAILED, 7)
     return outcome
 
@@ -222,6 +219,7 @@ def _candidate(tx: Tx, place: Place, arrival: Arrival) -> Candidate | Lack:
         pruned=arrival.checked.pruned,
         missing=missing,
         told=arrival.told if missing else None,
+        is_hearsay=bool(missing),
         is_past=arrival.is_past,
     )
 

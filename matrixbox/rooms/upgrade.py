@@ -14,7 +14,7 @@ from matrixbox.core.identifiers import RoomId, UserId
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
 from matrixbox.errors import Forbidden, UnsupportedRoomVersion
-from matrixbox.rooms import ingest, succession
+from matrixbox.rooms import ingest
 from matrixbox.rooms.build import Draft
 from matrixbox.rooms.create import TOMBSTONE, RoomRequest, StateDraft, create_room, creators
 from matrixbox.rooms.env import Env
@@ -67,7 +67,6 @@ def upgrade(
     tombstone = {"body": "This room has been replaced", "replacement_room": new_id}
     ingest.send(tx, env, room, Draft(TOMBSTONE, who.user_id, tombstone, ""))
     _quiet(tx, env, who, room, state)
-    succession.inherit(tx, who.user, new)
     if rooms.is_published(tx, room):
         rooms.set_published(tx, room, 0)
         rooms.set_published(tx, new, 1)

@@ -17,6 +17,7 @@ from matrixbox.e2ee.one_time_keys import ClaimRates
 from matrixbox.e2ee.remote_lists import RemoteLists
 from matrixbox.federation.arrivals import Arrivals
 from matrixbox.federation.backfill import Backfill
+from matrixbox.federation.bridges import Bridges
 from matrixbox.federation.client import FederationClient
 from matrixbox.federation.completions import Completions
 from matrixbox.federation.destinations import Destinations
@@ -38,6 +39,7 @@ from matrixbox.federation.sender import Sender
 from matrixbox.federation.spaces import Spaces
 from matrixbox.federation.transport import Transport
 from matrixbox.rooms.receiving import Receiver
+from matrixbox.rooms.revising import Revisions
 from matrixbox.serve.base import Base
 from matrixbox.store import presence as stored_presence
 from matrixbox.store import server_keys
@@ -125,6 +127,9 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     forget = partial(store.write, stored_presence.clear)
     yield "rooms.presence", forget if presence is None else presence.run
     yield "federation.receiver", federation.inbound.receiver.run
+    backfill = federation.backfill
+    yield "federation.bridges", Bridges(store, backfill.env, backfill).run
+    yield "rooms.revisions", Revisions(store, backfill.env).run
     yield "federation.joins", federation.joins.run
     yield "federation.completions", federation.joins.completions.run
     yield "e2ee.lists", federation.keys.lists.run

@@ -29,6 +29,8 @@ class Status(IntFlag):
     PRUNED = 32  # its content did not match its hash: stored without, until the true one comes
     PAST = 64  # it got its place when what came after it was here: it was no end of the room
     FRESH = 128  # of an outlier: it is about to get its place, nothing cites it
+    HEARSAY = 256  # the state before it descends from another server's word
+    DISPUTED = 512  # that state does not allow it: soft-failed, without effect on the state
 
 
 HIDDEN = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER | Status.HELD
@@ -130,6 +132,24 @@ def restore(tx: Tx, known: StoredEvent, event: Event, status: Status) -> StoredE
     tx.caches.events.drop(known.nid)
     tx.after_commit(_remember, tx.caches, stored)
     return stored
+
+
+def revise(
+    tx: Tx, nid: EventNid, before: SnapshotNid, after: SnapshotNid | None, status: Status
+) -> StoredEvent:
+    """Correct the state around an event, and the verdict on it."""
+    tx.run(
+        "UPDATE event SET snapshot_nid = ?, after_nid = ?, status = ?,"
+        " pos = CASE WHEN ? THEN NULL ELSE pos END WHERE nid = ?",
+        before,
+        after,
+        int(status),
+        bool(status & (Status.REJECTED | Status.SOFT_FAILED)),
+        nid,
+    )
+    tx.caches.events.drop(nid)
+    tx.after_commit(tx.caches.events.drop, nid)
+    return by_nid(tx, nid)
 
 
 def _stored(
@@ -302,6 +322,16 @@ def first_at(tx: Tx, room: RoomNid, point: Point) -> EventNid | None:
         " ORDER BY pos, sub LIMIT 1",
         room,
         *point,
+    )
+    return None if row is None else EventNid(row[0])
+
+
+def first_live(tx: Tx, room: RoomNid) -> EventNid | None:
+    """The first timeline event of a room that is no history found later."""
+    row = tx.one(
+        "SELECT nid FROM event WHERE room_nid = ? AND pos IS NOT NULL AND sub = 0"
+        " ORDER BY pos LIMIT 1",
+        room,
     )
     return None if row is None else EventNid(row[0])
 

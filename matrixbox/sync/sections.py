@@ -266,7 +266,10 @@ def _has_name(tx: Tx, room: RoomNid) -> bool:
 
 
 def receipt_event(tx: Tx, user: UserNid, new: Iterable[Receipt]) -> dict[str, Json] | None:
-    """Receipts as one ephemeral event; private ones only of the reader (T108)."""
+    """Receipts as one ephemeral event; private ones only of the reader (T108).
+
+    It has room for one of a user, kind and event: one for all threads says more than one for one.
+    """
     content: dict[str, dict[str, dict[str, Json]]] = {}
     for receipt in new:
         if receipt.kind is Kind.READ_PRIVATE and receipt.user != user:
@@ -276,7 +279,9 @@ def receipt_event(tx: Tx, user: UserNid, new: Iterable[Receipt]) -> dict[str, Js
         if receipt.thread:
             data["thread_id"] = receipt.thread
         users = content.setdefault(receipt.event_id, {}).setdefault(kind, {})
-        users[names.user_id(tx, receipt.user)] = data
+        user_id = names.user_id(tx, receipt.user)
+        if not receipt.thread or user_id not in users:
+            users[user_id] = data
     shown: Json = content
     return {"type": "m.receipt", "content": shown} if content else None
 

@@ -130,6 +130,23 @@ async def test_users_follow_an_upgrade_with_what_is_theirs(
         assert create["content"]["predecessor"]["room_id"] == room
 
 
+async def test_who_replaces_a_room_by_hand_takes_along_what_he_had_in_it(tmp_path: Path) -> None:
+    """[A7.12]: before the old room is closed."""
+    async with country(tmp_path) as land:
+        one = await land.town("one.test")
+        ann = await one.register("ann")
+        room = await one.room(ann)
+        mine = f"/user/{quote(ann.user_id)}"
+        await one.client(ann, "PUT", f"{mine}/rooms/{quote(room)}/tags/m.favourite", {"order": 0.5})
+        rule = {"actions": ["notify"]}
+        await one.client(ann, "PUT", f"/pushrules/global/room/{quote(room)}", rule)
+        heir = await one.room(ann, creation_content={"predecessor": {"room_id": room}})
+        tags = await one.client(ann, "GET", f"{mine}/rooms/{quote(heir)}/tags")
+        assert tags == {"tags": {"m.favourite": {"order": 0.5}}}
+        found = await one.client(ann, "GET", f"/pushrules/global/room/{quote(heir)}")
+        assert found["actions"] == ["notify"]
+
+
 async def test_a_room_that_calls_itself_an_heir_gets_nothing(tmp_path: Path) -> None:
     """The old room has to name the new one."""
     async with country(tmp_path) as land:

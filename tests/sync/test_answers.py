@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from attrs import evolve
 
 from matrixbox.core.filters import parse_filter
+from matrixbox.rooms import receipts
 from matrixbox.rooms.presence import Presence
+from matrixbox.rooms.receipts import Marks
 from matrixbox.store import rooms
 from matrixbox.store.presence import State
 from matrixbox.sync.v3 import SyncService
@@ -105,3 +108,21 @@ async def test_who_comes_back_is_told_to_begin_the_timeline_anew():
         fresh = Client(house.store, service, bo, filter=everything)
         first = await fresh.sync()
         assert first["rooms"]["join"][room_id]["timeline"]["limited"] is False
+
+
+@pytest.mark.parametrize("first", ["", "main"])
+async def test_a_receipt_for_all_threads_goes_before_one_for_a_thread(first: str):
+    """[C13.01]: an answer has room for one of them at an event."""
+    async with household() as house:
+        ann, bo = await house.user("ann"), await house.user("bo")
+        room = await house.room(ann, preset="public_chat")
+        await house.join(bo, room)
+        said = (await house.say(ann, room, "hello")).event.event_id
+        for thread in (first, "main" if first == "" else ""):
+            marks = Marks({"m.read": said}, thread or None)
+            await house.write(receipts.mark, bo, room, marks)
+        client = Client(house.store, SyncService(house.store, house.env), ann)
+        (event,) = (await client.sync())["rooms"]["join"][house.room_id(room)]["ephemeral"][
+            "events"
+        ]
+        assert "thread_id" not in event["content"][said]["m.read"][bo.user_id]
