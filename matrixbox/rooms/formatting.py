@@ -74,13 +74,21 @@ class Formatter:
         if event.state_key is not None:
             facts.update(self._replaced(stored))
         if stored.redacted_by is not None:
-            redaction = events.by_nid(reader.tx, stored.redacted_by)
-            facts["redacted_because"] = client_event(redaction.event, self._age(redaction))
+            facts["redacted_because"] = self._reason(stored.redacted_by)
         if self.bundled and event.state_key is None and depth < MAX_BUNDLES:
             relations = self._relations(stored, depth)
             if relations:
                 facts["m.relations"] = relations
         return facts
+
+    def _reason(self, redaction: EventNid) -> dict[str, Json]:
+        """A redaction; of one that the reader may not see, only that there is one (T105)."""
+        stored = events.by_nid(self.reader.tx, redaction)
+        shown = client_event(stored.event, self._age(stored))
+        content = shown["content"]
+        if not self.reader.is_visible(stored) and isinstance(content, Mapping):
+            shown["content"] = {key: value for key, value in content.items() if key == "redacts"}
+        return shown
 
     def _age(self, stored: StoredEvent) -> dict[str, Json]:
         return unsigned_data(age=self.reader.now_ms - stored.event.origin_server_ts)

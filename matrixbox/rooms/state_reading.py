@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from matrixbox.core.events import StateKey, membership_of
 from matrixbox.core.json import Json, encode
 from matrixbox.errors import Forbidden, NotFound
+from matrixbox.rooms import timeline
 from matrixbox.rooms.formatting import Formatter, Fragment
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.state import after
@@ -99,8 +100,28 @@ def _membership_events(
     elif place is None:
         found = rooms.current_of_type(tx, room, MEMBER)
     else:
-        found = _rolled_back(tx, room, place.pos)
+        found = _rolled_back(tx, room, _readable_pos(reader, place))
     return [events.by_nid(tx, nid) for nid in found]
+
+
+def _readable_pos(reader: Reader, place: Place) -> int:
+    """The position of a place; where the room is not for the reader there, the next where it is.
+
+    Who was there before the reader's time is history, too (T104).
+    """
+    tx, room, point = reader.tx, reader.room, (place.pos, place.sub)
+    last = events.before(tx, room, point, (0, -(2**53)), 1)
+    if not last or _shows_room(reader, events.by_nid(tx, last[0])):
+        return place.pos
+    for stored in timeline.forwards(reader, place):
+        if _shows_room(reader, stored):
+            assert stored.pos is not None
+            return stored.pos - 1
+    return 2**62
+
+
+def _shows_room(reader: Reader, stored: StoredEvent) -> bool:
+    return reader.is_visible(stored) and reader.may_see_room_at(stored)
 
 
 def _rolled_back(tx: Tx, room: RoomNid, pos: int) -> list[EventNid]:

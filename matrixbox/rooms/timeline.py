@@ -7,6 +7,7 @@ The order is that of arrival; history that was fetched later stands before the e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Protocol
 
 from attrs import frozen
@@ -106,6 +107,11 @@ def _forwards(reader: Looker, start: Place, until: Place | None) -> Iterator[Sto
             start = _beyond(stored, back=False)
         if len(found) < _BATCH:
             return
+
+
+def forwards(reader: Looker, start: Place) -> Iterator[StoredEvent]:
+    """The events after a place, visible or not, as far as one request looks."""
+    return islice(_forwards(reader, start, None), MAX_SCANNED)
 
 
 def event(reader: Reader, event_id: EventId) -> StoredEvent:

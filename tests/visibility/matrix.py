@@ -1,0 +1,52 @@
+"""The matrix: every reader, story and endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from tests.visibility import client, client_rooms, servers, syncing
+from tests.visibility.cells import Cell, Look, Report
+from tests.visibility.story import READERS, SERVERS, STORIES, Story
+from tests.visibility.world import World, world
+
+CLIENT: dict[str, Cell] = {**client.CELLS, **client_rooms.CELLS, **syncing.CELLS}
+
+
+async def _try(look: Any, function: Callable[[Any], Awaitable[None]]) -> None:
+    """An answer that lacks what every answer has is one that was not given."""
+    try:
+        await function(look)
+    except (KeyError, IndexError, StopIteration) as error:
+        look.hole(f"an answer without {error!r}")
+
+
+async def run(here: World, wanted: Collection[str] | None = None, *, first: bool = False) -> Report:
+    """All cells, or those of some endpoints; with `first` only up to the first problem."""
+    report = Report()
+    for site in here.sites:
+        for name, function in CLIENT.items():
+            if wanted is not None and name not in wanted:
+                continue
+            for reader in READERS:
+                look = Look(here, site, reader, name, report, site.tale)
+                await _try(look, function)
+                report.cells[name] += look.is_there
+                if first and report.problems:
+                    return report
+        for name, asking in servers.CELLS.items():
+            if wanted is not None and name not in wanted:
+                continue
+            for server in SERVERS:
+                await _try(servers.Asking(here, site, server, name, report, site.tale), asking)
+                report.cells[name] += 1
+                if first and report.problems:
+                    return report
+    return report
+
+
+async def played(folder: Path, stories: tuple[Story, ...] = STORIES) -> Report:
+    """Play the stories, and look at everything."""
+    async with world(folder, stories) as here:
+        return await run(here)

@@ -1,0 +1,103 @@
+"""What happens in the rooms: eight stretches of time, in each of which people move and talk.
+
+The readers move at the beginning of a stretch, the visibility changes in the middle of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+STRETCHES = 8
+KNOCKING = 3  # the stretch in which the join rule is `knock` for a moment
+HOME = "home.test"
+CREATOR, PEST = f"@ann:{HOME}", f"@pest:{HOME}"
+
+Moves = Mapping[int, tuple[str, ...]]  # by stretch: join, leave, invite, kick, ban, unban, ...
+
+# Users of the household that plays the rooms.
+READERS: dict[str, Moves] = {
+    "never": {},
+    "invited": {2: ("invite",)},
+    "rejected": {2: ("invite",), 5: ("leave",)},
+    "founder": {0: ("join",)},
+    "later": {3: ("join",)},
+    "late": {6: ("join",)},
+    "asked": {2: ("invite",), 4: ("join",)},
+    "left": {1: ("join",), 4: ("leave",)},
+    "kicked": {1: ("join",), 5: ("kick",)},
+    "banned": {1: ("join",), 3: ("ban",)},
+    "barred": {2: ("ban",)},
+    "unbanned": {1: ("join",), 3: ("ban",), 5: ("unban",)},
+    "back": {1: ("join",), 3: ("leave",), 5: ("join",)},
+    "twice": {1: ("join",), 2: ("leave",), 4: ("join",), 6: ("leave",)},
+    "again": {1: ("join",), 3: ("leave",), 5: ("invite",)},
+    "knocker": {3: ("knock",)},
+    "refused": {3: ("knock",), 5: ("kick",)},
+    "forgot": {1: ("invite",), 2: ("join",), 4: ("leave",), 5: ("forget",)},
+    "returned": {1: ("join",), 3: ("leave",), 4: ("forget",), 6: ("join",)},
+    "ignorer": {0: ("join",)},
+    "revoked": {2: ("invite",), 4: ("kick",)},
+    "visitor": {3: ("join", "leave")},
+}
+
+# Other servers, and their users.
+SERVERS: dict[str, Mapping[str, Moves]] = {
+    "resident.test": {"bo": {0: ("join",)}},
+    "stranger.test": {},
+    "later.test": {"bo": {3: ("join",)}},
+    "left.test": {"bo": {1: ("join",), 4: ("leave",)}},
+    "kicked.test": {"bo": {1: ("join",), 5: ("kick",)}},
+    "banned.test": {"bo": {1: ("join",), 3: ("ban",)}},
+    "invited.test": {"bo": {2: ("invite",)}},
+    "asked.test": {"bo": {2: ("invite",), 4: ("join",)}},
+    "back.test": {"bo": {1: ("join",), 3: ("leave",), 5: ("join",)}},
+    "two.test": {"bo": {1: ("join",), 4: ("leave",)}, "cy": {3: ("join",), 6: ("leave",)}},
+    "closed.test": {"bo": {1: ("join",)}},  # its server is on the list of those kept out
+}
+CLOSED_OUT = 5  # the stretch in which the list is made
+
+ABSENT = "absent"  # no event at all, before a change makes one
+
+
+@frozen
+class Story:
+    """One room."""
+
+    name: str
+    version: str
+    visibility: str
+    changes: Mapping[int, object] = {}  # in the middle of a stretch: a value of any type
+    door: str = "public"  # the join rule in the end
+
+    def moves(self, moves: Moves, stretch: int) -> tuple[str, ...]:
+        """What somebody does in this room; where there is no knocking, nobody knocks."""
+        found = moves.get(stretch, ())
+        knocks = any("knock" in words for words in moves.values())
+        return () if knocks and not self.has_knocking else found
+
+    @property
+    def has_knocking(self) -> bool:
+        """Whether the room's version knows it."""
+        return int(self.version) >= 7
+
+
+STORIES = (
+    Story("open", "12", "world_readable"),
+    Story("shared", "12", "shared", door="invite"),
+    Story("invited", "12", "invited", door="invite"),
+    Story("joined", "12", "joined", door="invite"),
+    Story("unset", "12", ABSENT, door="knock"),
+    Story("odd", "11", "anybody", door="invite"),
+    Story("number", "10", "shared", {3: 5, 5: {"a": "joined"}}, door="invite"),
+    Story("closing", "12", "shared", {4: "joined"}, door="invite"),
+    Story("opening", "11", "joined", {4: "shared"}),
+    Story("shutting", "12", "world_readable", {3: "joined"}, door="invite"),
+    Story("published", "10", "joined", {5: "world_readable"}, door="invite"),
+    Story("moody", "12", "invited", {3: "shared", 5: "joined"}, door="invite"),
+    Story("fickle", "9", "world_readable", {2: "invited", 5: "shared"}, door="invite"),
+    Story("glimpse", "12", "shared", {4: "world_readable", 6: "joined"}, door="invite"),
+    Story("set_late", "8", ABSENT, {3: "invited", 6: "shared"}, door="knock"),
+    Story("old", "6", "joined", {3: "invited", 6: "world_readable"}),
+)
