@@ -204,10 +204,9 @@ def device_nid(tx: Tx, user: UserNid, device_id: str) -> DeviceNid | None:
 
 
 def rename_device(tx: Tx, nid: DeviceNid, display_name: str | None) -> None:
-    """Set what people call a device."""
+    """Set what people call a device, of which others learn though it has no keys ([B7.06])."""
     tx.run("UPDATE device SET display_name = ? WHERE device_nid = ?", display_name, nid)
-    if keys.device_keys(tx, nid) is not None:
-        device_lists.device_changed(tx, *_owner(tx, nid))
+    device_lists.device_changed(tx, *_owner(tx, nid))
 
 
 def device_seen(tx: Tx, nid: DeviceNid, seen_ms: int, seen_ip: str) -> None:

@@ -16,6 +16,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
+from matrixbox.accounts import sessions
 from matrixbox.core.identifiers import DeviceId, ServerName, UserId
 from matrixbox.core.json import Json, decode_stored, encode_canonical
 from matrixbox.e2ee import cross_signing, device_keys, device_lists, remote_lists
@@ -496,6 +497,11 @@ async def test_who_has_no_keys_is_announced_too() -> None:
         expected = {"user_id": far.user_id, "device_id": far.who.device_id, "prev_id": []}
         assert content == {**expected, "stream_id": 0}
         await both.deliver((kind, content))
+        rename = sessions.rename_device
+        await both.far.house.store.write(rename, far.who.user, far.who.device_id, "Phone")
+        ((_, content),) = await both.outgoing()
+        assert content["device_display_name"] == "Phone"
+        assert set(content) == {*expected, "stream_id", "device_display_name"}
         await far.upload()
         for edu in await both.outgoing():
             await both.deliver(edu)
