@@ -10,7 +10,7 @@ from matrixbox.config import Settings
 from matrixbox.federation.network import NetworkTransport, new_http_client
 from matrixbox.federation.parts import Federation
 from matrixbox.net.dns import Resolver
-from matrixbox.push.gateway import HttpGateway, guard_of
+from matrixbox.push.gateway import Gateway, HttpGateway, guard_of
 from matrixbox.push.sender import PushSender
 from matrixbox.serve.base import Base
 
@@ -18,9 +18,12 @@ Service = Callable[[], Awaitable[None]]
 
 
 def push_services(
-    settings: Settings, base: Base, federation: Federation
+    settings: Settings, base: Base, federation: Federation, gateway: Gateway | None = None
 ) -> Iterator[tuple[str, Service]]:
-    """What runs for as long as the server does, by name."""
+    """What runs for as long as the server does, by name; a simulation brings its own gateway."""
+    if gateway is not None:
+        yield "push.sender", PushSender(base.store, base.env, gateway).run
+        return
     outbound, transport = settings.outbound, federation.transport
     if isinstance(transport, NetworkTransport) and not outbound.private_push_gateways:
         http = transport.http

@@ -41,6 +41,9 @@ AUTH_TYPES = (
     "m.room.join_rules",
     "m.room.third_party_invite",
 )
+STALE = 0.6
+"""The share of events before which it tells another state than there was."""
+
 Pdu = dict[str, Any]
 
 
@@ -120,17 +123,23 @@ class Liar(Node):
         return self.store.read(read)
 
     def _stale_state(self, kind: str, room_id: RoomId, at: str) -> Any:
-        """The state before some older event, for its forgeries and their invented parents.
+        """The state before some older event: for its forgeries and their invented parents, and for
+        many events that others made.
 
-        The state before what is true is told as it is: a server that has nothing but this answer
-        would go its own way from there, whoever made it.
+        What somebody's join stands on is told as it is: who joins has nothing but this answer.
         """
         base = self.forged[at].base if at in self.forged else self.invented.get(at)
-        if base is None:
+        if base is None and self.draw("stale", at) > STALE:
             return None
 
         def read(tx: Any) -> Any:
-            found = events.by_id(tx, base)
+            found = events.by_id(tx, base or EventId(at))
+            if base is None and found is not None and not _is_joined_upon(tx, found):
+                for _ in range(1 + round(self.draw("steps", at) * 6)):
+                    parents = found.event.prev_event_ids
+                    found = (events.by_id(tx, parents[0]) if parents else None) or found
+            elif base is None:
+                return None
             if found is None or found.snapshot is None:
                 return None
             ids = list(snapshots.state(tx, found.snapshot).values())
@@ -358,6 +367,21 @@ async def lie(liar: Liar, room_ids: list[str], count: int, pause_s: float) -> No
 def _known(tx: Any, room: int) -> list[StoredEvent]:
     rows = tx.run("SELECT nid FROM event WHERE room_nid = ? ORDER BY nid", room)
     return [events.by_nid(tx, nid) for (nid,) in rows]
+
+
+def _is_joined_upon(tx: Any, stored: StoredEvent) -> bool:
+    """Whether an event is a join, or stands directly before one."""
+    about = [stored.event]
+    rows = tx.run("SELECT nid FROM event WHERE room_nid = ? AND nid > ?", stored.room, stored.nid)
+    about += [
+        event
+        for event in (events.by_nid(tx, nid).event for (nid,) in rows)
+        if stored.event.event_id in event.prev_event_ids
+    ]
+    return any(
+        event.type == "m.room.member" and event.content.get("membership") == "join"
+        for event in about
+    )
 
 
 def _others(tx: Any, room: Any, name: str) -> list[str]:

@@ -163,6 +163,23 @@ class SimTransport:
         yield Pieces(answer.status, answer.headers, answer.body)
 
 
+@define(eq=False)
+class SimGateway:
+    """A push gateway: takes notifications, late or not at all like everybody."""
+
+    network: Network
+    taken: int = 0
+
+    async def notify(self, url: str, body: bytes) -> frozenset[str]:
+        """See ``push.gateway.Gateway``."""
+        await trio.sleep(self.network.delay())
+        if self.network.rng.random() < self.network.weather.loss:
+            raise RemoteTimeout(url, "no answer in time")
+        self.taken += 1
+        self.network.trace.note("push", url, len(body))
+        return frozenset()
+
+
 @frozen
 class Pieces:
     """An answer that comes in pieces of awkward size."""

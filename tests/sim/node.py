@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from matrixbox.accounts import registration, sessions
-from matrixbox.api.auth import Authenticator
 from matrixbox.clock import SimulatedClock
 from matrixbox.config import settings as config
 from matrixbox.core.identifiers import ServerName
 from matrixbox.federation.transport import Answer, Request, Transport
-from matrixbox.serve.base import Base, open_base, remember
+from matrixbox.serve.base import Base, open_base
 from matrixbox.serve.listeners import make_application
-from matrixbox.serve.network import open_network
+from matrixbox.serve.services import run_services
 from matrixbox.store.caches import Session
 from matrixbox.store.database import Store, Tuning
 from matrixbox.store.runner import Runner
-from matrixbox.tasks import at_once, keep_running
-from tests.sim.network import Network, SimTransport, call
+from matrixbox.tasks import at_once
+from tests.sim.network import Network, SimGateway, SimTransport, call
 
 TUNING = Tuning(synchronous="OFF", reserve_bytes=0, free_bytes=lambda: 2**40)
 
@@ -70,6 +69,10 @@ class Node:
     _ended: trio.Event | None = None
     starts: int = 0
     is_honest: bool = True
+    gateway: SimGateway = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.gateway = SimGateway(self.network)
 
     @property
     def settings(self) -> config.Settings:
@@ -103,15 +106,15 @@ class Node:
         self._ended = trio.Event()
         try:
             with open_base(self.settings, clock=self.clock, open_store=open_store) as base:
-                await base.store.write(remember, base.env.server_name, base.env.key)
                 self.base = base
-                network = open_network(self.settings, base, self.transport(), offload=at_once)
-                async with network as federation, trio.open_nursery() as tasks:
-                    authenticator = Authenticator(base.store, self.clock)
-                    app = make_application(self.settings, base, federation, authenticator)
+                services = run_services(
+                    self.settings, base, self.transport(), self.gateway, offload=at_once
+                )
+                async with services as running, trio.open_nursery() as tasks:
+                    app = make_application(
+                        self.settings, base, running.federation, running.authenticator
+                    )
                     self._app, self.services = app, app.shared.services
-                    name = "rooms.typing"
-                    tasks.start_soon(partial(keep_running, base.env.typing.run, name=name))
                     self._nursery = tasks
                     task_status.started()
                     await trio.sleep_forever()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import trio
@@ -91,6 +92,19 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
     return True
 
 
+def pusher(key: str) -> dict[str, Any]:
+    """What a phone asks for."""
+    return {
+        "kind": "http",
+        "app_id": "test.app",
+        "pushkey": key,
+        "app_display_name": "App",
+        "device_display_name": "Phone",
+        "lang": "en",
+        "data": {"url": "https://push.test/_matrix/push/v1/notify"},
+    }
+
+
 class Wrong(AssertionError):
     """Something that must hold does not."""
 
@@ -138,6 +152,7 @@ class World:
             await node.start(nursery)
             for each in range(self.plan.people):
                 people.append(Person(node, await node.register(f"u{each}")))
+                await people[-1].request("POST", "/pushers/set", pusher(f"u{each}"))
         if not self.plan.strangers:
             await self._exchange_keys()
         self.life = Life(self.rng, people)
