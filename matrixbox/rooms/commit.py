@@ -109,7 +109,7 @@ def store(
         snapshot=before,
         after=following if following != before else None,
         auth=tuple(stored.nid for stored in candidate.auth),
-        notify=counts.evaluate(tx, room, event) if visible else None,
+        notify=counts.evaluate(tx, room, event, before, head.snapshot) if visible else None,
         in_timeline=visible,
         sent_by=sent and sent[0],
         txn_id=sent and sent[1],

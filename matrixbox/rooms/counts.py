@@ -15,29 +15,53 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import frozen
 
-from matrixbox.core.events import CREATE, POWER_LEVELS, Event, power_levels
+from matrixbox.core.events import (
+    CREATE,
+    POWER_LEVELS,
+    Event,
+    StateKey,
+    membership_of,
+    power_levels,
+)
 from matrixbox.core.identifiers import UserId
 from matrixbox.core.json import Json, decode_stored
 from matrixbox.core.push_evaluation import Situation
+from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms import push_rules
-from matrixbox.rooms.reading import ignored_users
+from matrixbox.rooms.reading import HISTORY, OPEN_TO_MEMBERS, ignored_users
 from matrixbox.rooms.receipts import MAIN, thread_root
 from matrixbox.rooms.state import CurrentState
-from matrixbox.store import events, members, names, pushers, receipts, thread_subscriptions
+from matrixbox.store import (
+    events,
+    members,
+    names,
+    pushers,
+    receipts,
+    snapshots,
+    thread_subscriptions,
+)
 from matrixbox.store.caches import StoredEvent, Unread
-from matrixbox.store.nids import RoomNid, UserNid
+from matrixbox.store.nids import RoomNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
 
+MEMBER = "m.room.member"
 MAX_COUNTED = 2_000  # newest events that are looked at; nobody reads more numbers than that
 MAX_ACTIONS = 1_024  # characters of a list of actions, beyond which it is not kept
 _NOTIFY, _HIGHLIGHT = 1, 2
 _PLAIN = {False: '["notify"]', True: '["notify",{"set_tweak":"highlight"}]'}
 
 
-def evaluate(tx: Tx, room: RoomNid, event: Event) -> bytes | None:
-    """Whom a new event notifies, in the form that is stored; None for nobody."""
+def evaluate(
+    tx: Tx, room: RoomNid, event: Event, before: SnapshotNid, current: SnapshotNid
+) -> bytes | None:
+    """Whom a new event notifies, in the form that is stored; None for nobody.
+
+    `before` is the state before it, which may be long past, and `current` that of the room.
+    """
     tx.changed(topics=(pushers.TOPIC,))
     users = _candidates(tx, room, event)
+    if before != current and event.type != MEMBER:
+        users = _readers(tx, before, users)
     state = CurrentState(tx, room)
     create = state.get(CREATE)
     if not users or create is None:
@@ -97,7 +121,7 @@ def _entry(notify: bytes | None, user: UserNid) -> int | None:
 
 def _candidates(tx: Tx, room: RoomNid, event: Event) -> list[UserNid]:
     """The users of ours whom an event could notify at all."""
-    if event.type != "m.room.member":
+    if event.type != MEMBER:
         return members.local_joined(tx, room)
     # By the default rules a membership is news for its subject alone.
     own = push_rules.customised(tx)
@@ -107,6 +131,24 @@ def _candidates(tx: Tx, room: RoomNid, event: Event) -> list[UserNid]:
         if target is not None and target not in users and members.is_account(tx, target):
             users.append(target)
     return users
+
+
+def _readers(tx: Tx, before: SnapshotNid, users: list[UserNid]) -> list[UserNid]:
+    """Those to whom the room was open in a state: what comes late may be of before their time."""
+    keys = {user: (MEMBER, names.user_id(tx, user)) for user in users}
+    slots = {key: names.slot_nid(tx, key) for key in (HISTORY, *keys.values())}
+    found = snapshots.lookup(tx, before, [slot for slot in slots.values() if slot is not None])
+
+    def in_state(key: StateKey) -> Event | None:
+        slot = slots[key]
+        nid = None if slot is None else found.get(slot)
+        return None if nid is None else events.by_nid(tx, nid).event
+
+    setting = HistoryVisibility.of(in_state(HISTORY))
+    if setting in OPEN_TO_MEMBERS:
+        return users
+    standings = {user: Standing.at(membership_of(in_state(key))) for user, key in keys.items()}
+    return [user for user in users if may_see(setting, setting, (standings[user],))]
 
 
 def _ignores(tx: Tx, user: UserNid, event: Event) -> bool:
@@ -119,7 +161,7 @@ def _display_name(tx: Tx, state: CurrentState, user: UserNid) -> str | None:
     """The name that a rule of the user's own may look for."""
     if user not in push_rules.customised(tx):
         return None
-    member = state.get(("m.room.member", names.user_id(tx, user)))
+    member = state.get((MEMBER, names.user_id(tx, user)))
     name = None if member is None else member.content.get("displayname")
     return name if isinstance(name, str) else None
 

@@ -23,7 +23,7 @@ from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid, UserNid
 from matrixbox.store.transaction import Tx
 
 HISTORY: StateKey = ("m.room.history_visibility", "")
-_OPEN_TO_MEMBERS = (HistoryVisibility.SHARED, HistoryVisibility.WORLD_READABLE)
+OPEN_TO_MEMBERS = (HistoryVisibility.SHARED, HistoryVisibility.WORLD_READABLE)
 
 
 @define(eq=False)
@@ -118,7 +118,7 @@ class Reader:
         if self.member is not None and self.member.forgotten:
             return False
         event = stored.event
-        if self.joined and self._visibility(SnapshotNid(stored.snapshot)) in _OPEN_TO_MEMBERS:
+        if self.joined and self._visibility(SnapshotNid(stored.snapshot)) in OPEN_TO_MEMBERS:
             return True
         if (event.type, event.state_key) == self._member_key and membership_of(event) in (
             "leave",
