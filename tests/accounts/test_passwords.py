@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from matrixbox.accounts import passwords
-from matrixbox.accounts.passwords import Passwords, check_new_password
+from matrixbox.accounts.passwords import Passwords
 from matrixbox.errors import InvalidParam, LimitExceeded, WeakPassword
 
 
@@ -69,15 +69,22 @@ async def test_a_hash_of_another_cost_asks_for_a_new_one():
 
 @pytest.mark.parametrize("length", [8, 512])
 def test_lengths_within_the_bounds_are_accepted(length):
-    check_new_password("x" * length)
-    check_new_password("ü" * (length // 2))
+    Passwords().check_new("x" * length)
+    Passwords().check_new("ü" * (length // 2))
 
 
 @pytest.mark.parametrize("password", ["", "x" * 7, "x" * 513, "ü" * 257])
 async def test_lengths_outside_the_bounds_are_refused_for_new_passwords(password):
     with pytest.raises(WeakPassword) as caught:
-        await Passwords("lowest").hash(password)
+        await Passwords().hash(password)
     assert caught.value.status == 400
+
+
+async def test_where_hashes_are_cheap_passwords_may_be_short():
+    hashes = Passwords("lowest")
+    assert await hashes.verify(await hashes.hash("four"), "four")
+    with pytest.raises(WeakPassword):
+        await hashes.hash("two")
 
 
 async def test_t095_overlong_and_impossible_passwords_are_refused_unhashed(monkeypatch):

@@ -367,9 +367,9 @@ def test_accounts_are_managed_without_a_server(configured, monkeypatch, capsys):
 
 
 def test_refusals_say_why(configured, monkeypatch, capsys):
-    typed(monkeypatch, "short\n")
+    typed(monkeypatch, "bad\n")
     assert run("user", "add", "ann", "--config", configured) == 1
-    assert capsys.readouterr().err == "The password must be at least 8 bytes long\n"
+    assert capsys.readouterr().err == "The password must be at least 4 bytes long\n"
     assert run("user", "deactivate", "bo", "--yes", "--config", configured) == 1
     assert 'no account "bo"' in capsys.readouterr().err
 

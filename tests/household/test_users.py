@@ -47,7 +47,7 @@ async def test_names_and_passwords_are_checked_before_anything_is_stored():
         with pytest.raises(InvalidUsername):
             await users.add("bo bo", "correct horse", admin=False)
         with pytest.raises(WeakPassword):
-            await users.add("bo", "short", admin=False)
+            await users.add("bo", "bad", admin=False)
         with pytest.raises(NotFound, match="not a user of this server"):
             await users.add("@bo:elsewhere.test", "correct horse", admin=False)
         assert [account.localpart for account in users.everybody()] == ["ann"]

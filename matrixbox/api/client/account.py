@@ -9,7 +9,6 @@ from functools import partial
 
 from matrixbox.accounts import sessions
 from matrixbox.accounts.login_tokens import LIFETIME_S
-from matrixbox.accounts.passwords import check_new_password
 from matrixbox.accounts.throttle import LOGIN_TOKENS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
@@ -38,7 +37,7 @@ async def change_password(call: Call) -> dict[str, Json]:
     """Set a new password; the old one is asked for ([C4.08])."""
     body = await call.json()
     new = parse.text(body, "new_password")
-    check_new_password(new)
+    call.services.passwords.check_new(new)
     others = parse.flag(body, "logout_devices", default=True)
     await require_password(call, body, "account/password")
     hashed = await call.services.passwords.hash(new)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from attrs import frozen
 
 from matrixbox.accounts import registration, sessions
-from matrixbox.accounts.passwords import check_new_password
 from matrixbox.accounts.sessions import SignedIn
 from matrixbox.accounts.throttle import GUESTS_ADDRESS, REGISTRATION_ADDRESS
 from matrixbox.accounts.uia import Action, Flow
@@ -64,7 +63,7 @@ async def register(call: Call) -> dict[str, Json]:
     localpart = _wanted_localpart(call, body, guest_token)
     password = parse.optional_text(body, "password")
     if password is not None:
-        check_new_password(password)
+        services.passwords.check_new(password)
     action = Action.of("", "register", body)
     stages = {DUMMY: nothing, TOKEN: token_stage(call)}
     await services.uia.require(action, body.get("auth"), flows, stages)

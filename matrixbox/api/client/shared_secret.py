@@ -10,7 +10,6 @@ import hashlib
 import hmac
 
 from matrixbox.accounts import registration, sessions
-from matrixbox.accounts.passwords import check_new_password
 from matrixbox.accounts.throttle import REGISTRATION_ADDRESS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
@@ -59,7 +58,7 @@ async def register(call: Call) -> dict[str, Json]:
     proof = parse.text(body, "mac").encode("utf-8", "surrogatepass")
     if not hmac.compare_digest(mac.encode(), proof) or not services.nonces.take(given):
         raise Forbidden("The proof of the shared secret is wrong, or its number was used.")
-    check_new_password(password)
+    services.passwords.check_new(password)
     opened = await services.store.write(
         _register,
         services.env.server_name,
