@@ -33,6 +33,7 @@ LOGIN_TOKENS = Rate(1, 60)  # of one user ([C2.06])
 MESSAGES = Rate(100, 0.1)
 JOINS = Rate(50, 1)
 INVITES = Rate(50, 2)
+REPORTS = Rate(10, 60)
 LOOK_UPS = Rate(60, 1)  # of aliases and profiles at other servers
 SEARCHES = Rate(20, 2)  # in directories and spaces of other servers
 ROOM_CREATIONS = Rate(20, 6)

@@ -20,6 +20,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.time_floor import TimeFloor
 from matrixbox.store.database import Store
 from matrixbox.store.transaction import Tx
+from matrixbox.sync.old import OldSync
 from matrixbox.sync.sliding import SlidingService
 from matrixbox.sync.v3 import SyncService
 
@@ -41,6 +42,7 @@ class Services:
     login_tokens: LoginTokens
     sync: SyncService
     sliding: SlidingService
+    old_sync: OldSync
     base_url: str
     time: TimeFloor
     federation: Federation

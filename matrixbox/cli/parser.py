@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _init(commands)
     _check(commands)
     _user(commands)
+    _report(commands)
     _key(commands)
     _settings(commands)
     return top
@@ -159,6 +160,21 @@ def _user(commands: Any) -> None:
         _with_config(command)
     for command in (add, passwd):
         command.epilog = "The password is asked for, or read as one line from standard input."
+
+
+def _report(commands: Any) -> None:
+    report = _new(
+        commands.add_parser,
+        "report",
+        help="What users have reported: list, done.",
+        description="What users have reported as inappropriate, whether the server runs or not.",
+    )
+    actions = report.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = _command(actions, "list", "reports:show", "List all reports.")
+    done = _command(actions, "done", "reports:done", "Forget a report that was dealt with.")
+    done.add_argument("number", metavar="NUMBER", type=int, help="as `report list` shows it")
+    for command in (listing, done):
+        _with_config(command)
 
 
 def _key(commands: Any) -> None:

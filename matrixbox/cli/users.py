@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace, name: str, done: str, **arguments: object)
     try:
         for key, value in arguments.items():
             call[key] = value() if callable(value) else value  # type: ignore[assignment]
-        result = _call(settings, name, call)
+        result = call_server(settings, name, call)
     except Refused as error:
         tell(str(error))
         return error.exit_code
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace, name: str, done: str, **arguments: object)
     return 0
 
 
-def _call(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
+def call_server(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
     """Ask the running server; when none runs, do it here. Raises Refused."""
     assert settings.server.data_dir is not None  # `load` has chosen one
     folder = DataFolder(settings.server.data_dir)
@@ -80,10 +80,11 @@ def _call(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
     except control.ControlError as error:
         raise Refused(str(error)) from error
     except control.NotRunning:
-        return _call_here(settings, name, arguments)
+        return call_here(settings, name, arguments)
 
 
-def _call_here(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
+def call_here(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
+    """Do it on the database of a server that does not run.  Raises Refused."""
     from matrixbox import serve  # noqa: PLC0415 - the whole server, needed only in this case
 
     async def run() -> Json:

@@ -154,6 +154,18 @@ def addresses() -> Kind:
     return Kind(read, _listed)
 
 
+def turn_uris() -> Kind:
+    """A list of addresses of TURN servers."""
+
+    def read(value: object) -> tuple[str, ...]:
+        found = tuple(map(_is_text, _is_list(value)))
+        if not all(uri.startswith(("turn:", "turns:", "stun:", "stuns:")) for uri in found):
+            raise ValueError('must hold addresses such as "turn:turn.example.org?transport=udp"')
+        return found
+
+    return Kind(read, _listed)
+
+
 def server_names() -> Kind:
     """A list of names of homeservers."""
 

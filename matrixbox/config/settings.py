@@ -297,6 +297,26 @@ class Appservices:
 
 
 @attrs.frozen
+class Turn:
+    """[turn]"""
+
+    uris: tuple[str, ...] = _setting(
+        kinds.turn_uris(),
+        (),
+        'Servers through which calls find each other, such as "turn:turn.example.org".',
+    )
+    shared_secret: str = _setting(
+        kinds.text(),
+        "",
+        "The secret of these servers (coturn: static-auth-secret), from which users get passwords.",
+        secret=True,
+    )
+    lifetime_minutes: int = _setting(
+        kinds.number(5, 10_080), 1_440, "How long such a password works."
+    )
+
+
+@attrs.frozen
 class Email:
     """[email]"""
 
@@ -360,6 +380,7 @@ class Settings:
     features: Features = Features()
     media: Media = Media()
     appservices: Appservices = Appservices()
+    turn: Turn = Turn()
     email: Email = Email()
     support: Support = Support()
     log: Log = Log()

@@ -24,6 +24,7 @@ from matrixbox.federation.parts import Federation
 from matrixbox.observe.health import Parts
 from matrixbox.serve.base import Base
 from matrixbox.serve.certificate import Certificate
+from matrixbox.sync.old import OldSync
 from matrixbox.sync.sliding import SlidingService
 from matrixbox.sync.v3 import SyncService
 
@@ -80,6 +81,7 @@ def make_application(
         login_tokens=LoginTokens(clock),
         sync=sync,
         sliding=SlidingService(base.store, base.env, sync.sends),
+        old_sync=OldSync(base.store, base.env),
         base_url=settings.base_url,
         time=base.time,
         federation=federation,

@@ -32,6 +32,7 @@ def forget_user(tx: Tx, user: UserNid, pos: int) -> None:
     tx.run("DELETE FROM presence WHERE user_nid = ?", user)
     tx.run("DELETE FROM openid_token WHERE user_nid = ?", user)
     tx.run("DELETE FROM thread_subscription WHERE user_nid = ?", user)
+    tx.run("DELETE FROM report WHERE reporter = ?", user)
     tx.run("INSERT OR REPLACE INTO erased_user (user_nid, pos) VALUES (?, ?)", user, pos)
     tx.after_commit(_forget, tx.caches, user)
 

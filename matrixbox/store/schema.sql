@@ -375,6 +375,33 @@ CREATE TABLE parked_room (                    -- its events cost more than one r
     reason   TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE hearsay (                        -- the state before an event is another server's word
+    nid      INTEGER PRIMARY KEY,
+    room_nid INTEGER NOT NULL,
+    told_nid INTEGER NOT NULL,                -- snapshot: as it was told
+    pages    INTEGER NOT NULL,                -- of history that may be fetched to fill the gap
+    attempts INTEGER NOT NULL,
+    due_ms   INTEGER                          -- when to try to fill it; NULL: not by itself
+) STRICT;
+
+CREATE INDEX hearsay_room ON hearsay (room_nid);
+
+CREATE INDEX hearsay_due ON hearsay (due_ms) WHERE due_ms IS NOT NULL;
+
+CREATE TABLE doubt (                          -- soft-failed by a current state that was hearsay
+    nid      INTEGER PRIMARY KEY,
+    room_nid INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX doubt_room ON doubt (room_nid);
+
+CREATE INDEX event_hearsay ON event (room_nid, nid) WHERE status & 256;
+
+CREATE TABLE revision (                       -- rooms whose states are to be worked out anew
+    room_nid INTEGER PRIMARY KEY,
+    begun    INTEGER NOT NULL                 -- some are new already
+) STRICT;
+
 CREATE TABLE outside (
     room_nid INTEGER NOT NULL,
     user_nid INTEGER NOT NULL,
@@ -701,4 +728,15 @@ CREATE UNIQUE INDEX delayed_event_by_transaction ON delayed_event (device_nid, t
 CREATE TABLE was_delayed (
     event_nid INTEGER PRIMARY KEY,
     delay_id  TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE report (
+    nid      INTEGER PRIMARY KEY,
+    reporter INTEGER NOT NULL,                -- user_nid
+    made_ms  INTEGER NOT NULL,
+    user_id  TEXT NOT NULL,                   -- who, where and what is reported; '': not said
+    room_id  TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    UNIQUE (reporter, user_id, room_id, event_id)
 ) STRICT;

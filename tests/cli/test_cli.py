@@ -21,9 +21,10 @@ from matrixbox.config import load
 from matrixbox.datafolder import DataFolder, FolderInUse
 from matrixbox.household import control
 from matrixbox.keyfile import KeyFileError, open_key, read_key
-from matrixbox.store import meta
+from matrixbox.store import accounts, meta, reports
 from matrixbox.store.database import Store
 from matrixbox.store.errors import DatabaseTooNew
+from matrixbox.store.reports import Subject
 from matrixbox.tasks import CrashLoop
 
 
@@ -364,6 +365,30 @@ def test_accounts_are_managed_without_a_server(configured, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert shown.startswith("@ann:home.test  20")
     assert shown.endswith("  admin deactivated\n")
+
+
+def test_reports_are_shown_and_done_with(configured, monkeypatch, capsys):
+    """C18.05; what somebody wrote does not steer the terminal (T109)."""
+    config = ["--config", configured]
+    assert run("report", "list", *config) == 0
+    assert "no reports" in capsys.readouterr().err
+
+    async def make() -> None:
+        async with serve.open_users(load(configured)) as users:
+            await users.add("ann", "correct horse", admin=False)
+            ann = users.store.read(accounts.find, "ann")
+            subject = Subject("@bo:home.test", "!r:home.test", "$e")
+            await users.store.write(reports.put, ann.user, subject, "a\x1b[2Jb\nc", 1_000_000)
+
+    trio.run(make)
+    assert run("report", "list", *config) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "1  1970-01-01 00:16  reported by @ann:home.test"
+    assert shown[1:4] == ["    user: @bo:home.test", "    room: !r:home.test", "    event: $e"]
+    assert shown[4] == "    reason: a [2Jb c"
+    assert run("report", "done", "1", *config) == 0
+    assert run("report", "done", "1", *config) == 1
+    assert "no report 1" in capsys.readouterr().err
 
 
 def test_refusals_say_why(configured, monkeypatch, capsys):

@@ -1,7 +1,7 @@
-"""Locking and suspending accounts, by those who administer the server.
+"""Locking and suspending accounts, by those who administer the server, and where devices are.
 
-Matrix v1.19, Client-Server API, "Server Administration" ([C6.03]).  Whether the caller may is
-decided before anything is looked up.
+Matrix v1.19, Client-Server API, "Server Administration" ([C6.03], [C6.04]).  Whether the caller may
+is decided before anything is looked up.
 """
 
 from __future__ import annotations
@@ -61,6 +61,22 @@ async def suspend(call: Call) -> dict[str, Json]:
 
 def _suspend(tx: Tx, user: UserNid, suspended: bool) -> None:
     accounts.set_suspended(tx, user, suspended=suspended)
+
+
+@routes.get("/_matrix/client/v3/admin/whois/{user_id}", auth=Auth.USER)
+async def whois(call: Call) -> dict[str, Json]:
+    """From where one's own devices were last used, or for an administrator those of another."""
+    if parse.user_id(call.path["user_id"]) == call.requester.user_id:
+        user = call.requester.user
+    else:
+        user = _subject(call).user
+    devices: dict[str, Json] = {}
+    for device in call.services.store.read(accounts.devices, user):
+        seen: list[Json] = []
+        if device.seen_ms is not None and device.seen_ip is not None:
+            seen.append({"ip": device.seen_ip, "last_seen": device.seen_ms})
+        devices[device.device_id] = {"sessions": [{"connections": seen}]}
+    return {"user_id": call.path["user_id"], "devices": devices}
 
 
 async def _wanted(call: Call, key: str) -> bool:

@@ -266,6 +266,9 @@ BODIES: Mapping[str, list[Any]] = {
     f"PUT {DELAYED}/rooms/{{room_id}}/delayed_event/{{event_type}}/{{txn_id}}": [
         {"delay_ms": 10**7, "content": {"a": [1]}, "state_key": "k"}
     ],
+    f"POST {ROOM}/report/{{event_id}}": [{"reason": "x"}],
+    f"POST {ROOM}/report": [{"reason": "x"}],
+    f"POST {CLIENT}/v3/users/{{user_id}}/report": [{"reason": "x"}],
     f"POST {DELAYED}/delayed_events/{{delay_id}}": [{"action": "restart"}],
     "POST /_synapse/admin/v1/register": [
         {"nonce": "n", "username": "u", "password": "p", "admin": False, "mac": "00"}
@@ -278,6 +281,8 @@ QUERIES: Mapping[str, dict[str, Any]] = {
     f"GET {CLIENT}/v1/mutual_rooms": {"user_id": "@b:home.test", "from": "m1"},
     f"GET {CLIENT}/v3/publicRooms": {"limit": "5", "since": "p1", "server": "home.test"},
     f"POST {CLIENT}/v3/publicRooms": {"server": "home.test"},
+    f"GET {CLIENT}/v3/events": {"from": "s1_0", "timeout": "0"},
+    f"GET {CLIENT}/v3/initialSync": {"limit": "5", "archived": "true"},
     f"GET {ROOM}/messages": {**PAGE, "filter": EVENT_FILTER},
     f"GET {ROOM}/context/{{event_id}}": {"limit": "5", "filter": EVENT_FILTER},
     f"GET {CLIENT}/v1/rooms/{{room_id}}/timestamp_to_event": {"ts": "5", "dir": "f"},

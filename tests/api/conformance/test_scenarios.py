@@ -33,6 +33,9 @@ NOT_PROVOKED: dict[str, dict[int, str]] = {
     "GET /.well-known/matrix/client": {404: "clients are always told where the server is"},
     "GET /_matrix/client/v3/account/whoami": {403: "only application services are refused so"},
     "PUT /_matrix/client/v3/pushrules/global/{kind}/{ruleId}": {404: "PUT makes the rule"},
+    "GET /_matrix/client/v3/initialSync": {404: "it is said of a picture that is not there"},
+    "POST /_matrix/client/v3/rooms/{roomId}/report": {404: "nobody learns if there is one"},
+    "POST /_matrix/client/v3/users/{userId}/report": {404: "as above"},
     "GET /_matrix/client/v3/login": {404: "login with a password is always on"},
     "GET /_matrix/client/v3/profile/{userId}": {
         403: "profiles are no secret to those with a token"

@@ -18,6 +18,7 @@ MODULES = (
     "push",
     "sessions",
     "delayed",
+    "old_ways",
 )
 
 

@@ -28,3 +28,15 @@ CREATE TABLE was_delayed (
     event_nid INTEGER PRIMARY KEY,
     delay_id  TEXT NOT NULL
 ) STRICT;
+
+-- What users find inappropriate; for those who administer the server.
+CREATE TABLE report (
+    nid      INTEGER PRIMARY KEY,
+    reporter INTEGER NOT NULL,                -- user_nid
+    made_ms  INTEGER NOT NULL,
+    user_id  TEXT NOT NULL,                   -- who, where and what is reported; '': not said
+    room_id  TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    UNIQUE (reporter, user_id, room_id, event_id)
+) STRICT;
