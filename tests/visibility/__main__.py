@@ -14,18 +14,23 @@ from tests.visibility.matrix import played
 from tests.visibility.story import STORIES
 
 
+def tell(found: Report) -> None:
+    """What some stories gave, each problem once."""
+    for one in dict.fromkeys(str(problem) for problem in found.problems):
+        print(one)
+    print(f"  {found.cells.total()} cells, {len(found.problems)} problems", flush=True)
+
+
 def main() -> int:
     """Play, look, print; 1 where something is wrong."""
-    chosen = tuple(one for one in STORIES if not sys.argv[1:] or one.name in sys.argv[1:])
+    chosen = [one for one in STORIES if not sys.argv[1:] or one.name in sys.argv[1:]]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        report: Report = trio.run(played, Path(folder), chosen)
-    leaks, holes = report.of(LEAK), report.of(HOLE)
-    for one in dict.fromkeys(str(problem) for problem in (*leaks, *holes)):
-        print(one)
+        report: Report = trio.run(played, Path(folder), chosen, tell)
     print(
         f"{report.cells.total()} cells of {len(report.cells)} endpoints in "
-        f"{time.monotonic() - started:.0f} s: {len(leaks)} leaks, {len(holes)} holes"
+        f"{time.monotonic() - started:.0f} s: {len(report.of(LEAK))} leaks, "
+        f"{len(report.of(HOLE))} holes"
     )
     return 1 if report.problems else 0
 

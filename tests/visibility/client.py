@@ -98,7 +98,7 @@ async def _(look: Look) -> None:
 async def _(look: Look) -> None:
     """An event is found in its own room alone (T106)."""
     others = [site for site in look.world.sites if site is not look.site]
-    for one in others[0].happenings[::15]:
+    for one in [one for other in others[:1] for one in other.happenings[::15]]:
         look.refused(await look.ask("GET", f"/v3/rooms/{look.room}/event/{q(one.event_id)}"))
 
 
@@ -298,6 +298,22 @@ async def _(look: Look) -> None:
         look.must(last.event_id in shown, "a mention")
 
 
+@cell("push")
+async def _(look: Look) -> None:
+    """What left for the gateway in this room's name, at whatever time it was."""
+    told = look.world.gateway.taken.get(look.reader, [])
+    here = [one for one in told if one.get("room_id") == look.site.room_id]
+    own = {one.event_id for one in look.tale.moves(look.user)}
+    forgetful = look.tale.has_forgotten(look.user)
+    shown = [one["event_id"] for one in here if "event_id" in one]
+    look.events([] if forgetful else shown, (), also=own)
+    for one in here:
+        if one["event_id"] not in own and "membership" in one.get("content", {}):
+            look.leak(f"a push of {look.named(one['event_id'])}")
+    if look.reader == "founder":
+        look.must(shown, "a push")
+
+
 @cell("search")
 async def _(look: Look) -> None:
     """Everything that was said has this word in it."""
@@ -342,8 +358,23 @@ async def _(look: Look) -> None:
 
 @cell("events")
 async def _(look: Look) -> None:
+    """The old stream, from a token of the middle of the story on; and for who looks in."""
+    token = next(
+        str(glimpse.token)
+        for glimpse in look.world.glimpses
+        if (glimpse.reader, glimpse.kind, glimpse.stretch) == (look.reader, "v3", 2)
+    )
     for query in ({"room_id": look.site.room_id}, {}):
-        await look.ask("GET", "/v3/events", **{"from": "s0", "timeout": "0"}, **query)
+        place = token
+        for _ in range(30):
+            got = await look.ask("GET", "/v3/events", **{"from": place, "timeout": "0"}, **query)
+            if got.status != 200 or not got.json["chunk"]:
+                break
+            place = got.json["end"]
+            here = [one for one in got.json["chunk"] if one.get("room_id") == look.site.room_id]
+            look.events([one["event_id"] for one in here if "event_id" in one], ())
+            if not look.is_in and any(one["type"] in ("m.typing", "m.receipt") for one in here):
+                look.leak("who types or has read")
 
 
 @cell("events by id")

@@ -285,7 +285,7 @@ async def _(ask: Asking) -> None:
 async def _(ask: Asking) -> None:
     """The room of the path is the event's (T106)."""
     others = [site for site in ask.world.sites if site is not ask.site]
-    for one in others[0].happenings[1::40]:
+    for one in [one for other in others[:1] for one in other.happenings[1::40]]:
         event = q(one.event_id)
         body = {"earliest_events": [], "latest_events": [one.event_id]}
         ask.refused(await ask.call("GET", f"{V1}/state/{ask.room}?event_id={event}"))

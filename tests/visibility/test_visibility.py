@@ -11,7 +11,7 @@ from tests.visibility.story import STORIES
 from tests.visibility.world import world
 
 # The others are played by `python -m tests.visibility`.
-IN_SHORT = ("open", "shared", "joined", "unset", "odd", "shutting", "moody", "old")
+IN_SHORT = ("joined", "unset", "shutting", "moody", "old")
 CONTROL = ("closing", "glimpse", "invited")
 
 

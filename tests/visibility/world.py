@@ -29,6 +29,7 @@ from matrixbox.store import events, names
 from tests.federation.towns import Account, Country, FakeServer, Town, country
 from tests.sim.network import call
 from tests.visibility.oracle import Fate, Happening, State, Tale
+from tests.visibility.pushed import Pushed, pusher
 from tests.visibility.story import (
     ABSENT,
     CLOSED_OUT,
@@ -131,6 +132,7 @@ class World:
     servers: dict[str, FakeServer] = field(factory=dict)
     sites: list[Site] = field(factory=list)
     glimpses: list[Glimpse] = field(factory=list)
+    gateway: Pushed = field(factory=Pushed)
     _marks: itertools.count[int] = field(factory=lambda: itertools.count(1))
     _tokens: dict[tuple[str, str], str | None] = field(factory=dict)
 
@@ -465,7 +467,10 @@ async def world(folder: Path, stories: Sequence[Story]) -> AsyncIterator[World]:
         town = await land.town(HOME)
         made = World(land, town, await town.register("ann"), await town.register("pest"))
         for name in READERS:
-            made.readers[name] = await town.register(name)
+            made.readers[name] = who = await town.register(name)
+            await made.do(who, "POST", "/v3/pushers/set", pusher(name))
+        assert town.base is not None
+        made.gateway.start(land.nursery, town.base)
         for name in SERVERS:
             far = made.servers[name] = land.fake(name)
             far.answers["invite"] = partial(_signed_invite, far)
