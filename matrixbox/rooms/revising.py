@@ -14,7 +14,7 @@ a restart; what it has done already comes out the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import trio
@@ -109,9 +109,8 @@ class Revisions:
             mend = partial(_mend_end, planned=frozenset(order))
             is_done = await resolution.write(self.store, mend, self.env, room)
         release = partial(_release, cited=frozenset(cited))
-        for part in _batches([nid for nid in order if begun or nid in changed]):
-            await resolution.write(self.store, release, self.env, part)
-        await resolution.write(self.store, _end, self.env, room)
+        while not await resolution.write(self.store, release, self.env, room):
+            pass
 
 
 def _batches(order: Sequence[EventNid]) -> Iterator[Sequence[EventNid]]:
@@ -211,6 +210,8 @@ def _is_new(
     if (before, following, int(status)) == (stored.snapshot, after(stored), stored.status):
         return False
     events.revise(tx, stored.nid, before, None if following == before else following, status)
+    if status & Status.SOFT_FAILED and not status & commit.NO_EFFECT:
+        hearsay.doubt(tx, stored.room, stored.nid)
     return True
 
 
@@ -273,12 +274,6 @@ def _mend_end(tx: Tx, env: Env, room: RoomNid, *, planned: frozenset[EventNid]) 
     return True
 
 
-def _end(tx: Tx, env: Env, room: RoomNid) -> None:
-    """Judge again what failed by a current state that may have been wrong; the room is done."""
-    _release(tx, env, hearsay.take_doubts(tx, room), cited=frozenset())
-    hearsay.end_revision(tx, room)
-
-
 def _ends(tx: Tx, head: Head) -> list[StoredEvent]:
     """The ends of the room's graph, in place of those that failed what they came after."""
     found: dict[EventNid, StoredEvent] = {}
@@ -307,8 +302,12 @@ def _behind(tx: Tx, ends: Sequence[StoredEvent], least: int) -> set[EventNid]:
     return found
 
 
-def _release(tx: Tx, env: Env, part: Iterable[EventNid], *, cited: frozenset[EventId]) -> None:
-    """Let events out that are hidden, if only the current state spoke against them and does not."""
+def _release(tx: Tx, env: Env, room: RoomNid, *, cited: frozenset[EventId]) -> bool:
+    """Let events out that are hidden, if only the current state spoke against them and does not.
+
+    Whether that was all, and the room is done.
+    """
+    part = hearsay.take_doubts(tx, room, BATCH)
     for nid in part:
         stored = events.by_nid(tx, nid)
         status = Status(stored.status)
@@ -319,6 +318,9 @@ def _release(tx: Tx, env: Env, part: Iterable[EventNid], *, cited: frozenset[Eve
             _release_history(tx, stored)
         else:
             _release_one(tx, env, stored, is_past=stored.event.event_id in cited)
+    if not part:
+        hearsay.end_revision(tx, room)
+    return not part
 
 
 def _is_allowed_now(tx: Tx, stored: StoredEvent) -> bool:

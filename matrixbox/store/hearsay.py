@@ -13,8 +13,6 @@ TOLD = "hearsay"
 REVISION = "revisions"
 """Rings when states are to be worked out anew."""
 
-MAX_DOUBTS = 1_000  # of one room
-
 
 @frozen
 class Told:
@@ -113,17 +111,14 @@ def descending(tx: Tx, room: RoomNid) -> list[EventNid]:
 
 
 def doubt(tx: Tx, room: RoomNid, nid: EventNid) -> None:
-    """Judge an event again when the room's states are worked out anew; so many at most."""
-    row = tx.one("SELECT count(*) FROM doubt WHERE room_nid = ?", room)
-    if row is not None and row[0] < MAX_DOUBTS:
-        tx.run("INSERT OR IGNORE INTO doubt (nid, room_nid) VALUES (?, ?)", nid, room)
+    """Judge an event again when the room's states are worked out anew."""
+    tx.run("INSERT OR IGNORE INTO doubt (nid, room_nid) VALUES (?, ?)", nid, room)
 
 
-def take_doubts(tx: Tx, room: RoomNid) -> list[EventNid]:
-    """The events of a room that are to be judged again, which they are now."""
-    rows = tx.run("SELECT nid FROM doubt WHERE room_nid = ? ORDER BY nid", room)
-    if rows:
-        tx.run("DELETE FROM doubt WHERE room_nid = ?", room)
+def take_doubts(tx: Tx, room: RoomNid, limit: int) -> list[EventNid]:
+    """Some events of a room that are to be judged again, which they are now."""
+    rows = tx.run("SELECT nid FROM doubt WHERE room_nid = ? ORDER BY nid LIMIT ?", room, limit)
+    tx.many("DELETE FROM doubt WHERE nid = ?", rows)
     return [EventNid(row[0]) for row in rows]
 
 
