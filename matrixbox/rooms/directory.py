@@ -53,13 +53,8 @@ def resolve_alias(tx: Tx, alias: RoomAlias) -> tuple[RoomId, list[ServerName]]:
 
 
 def servers_in(tx: Tx, room: RoomNid, own: ServerName, limit: int = 50) -> list[ServerName]:
-    """Servers with joined users, ours first."""
-    found = dict.fromkeys([own])
-    for user in members.in_room(tx, room, Membership.JOIN):
-        found.setdefault(server_of(names.user_id(tx, user)))
-        if len(found) >= limit:
-            break
-    return list(found)
+    """Servers in a room, ours first; also where its members are not all known ([B8.05])."""
+    return list(dict.fromkeys([own, *members.servers(tx, room)]))[:limit]
 
 
 def add_alias(tx: Tx, env: Env, who: Session, alias: RoomAlias, room_id: RoomId) -> None:
