@@ -31,7 +31,8 @@ from matrixbox.e2ee import shapes
 from matrixbox.e2ee.remote import KeysRemote
 from matrixbox.errors import MatrixError, RemoteError, RemoteInvalid
 from matrixbox.observe import log
-from matrixbox.store import device_lists, keys, names
+from matrixbox.rooms.servers import may_have_joined
+from matrixbox.store import device_lists, joins, keys, names
 from matrixbox.store.changes import StreamPos
 from matrixbox.store.database import Store
 from matrixbox.store.device_lists import RemoteDevice
@@ -146,7 +147,7 @@ def receive_update(tx: Tx, origin: ServerName, edu: Json) -> tuple[UserId, int] 
     if found is None:
         return None
     assert isinstance(edu, Mapping)
-    user, user_id = found
+    user, user_id, is_partial = found
     stream, prev, device_id = edu.get("stream_id"), edu.get("prev_id", []), edu.get("device_id")
     if type(stream) is not int or not 0 <= stream <= MAX_STREAM_ID or not isinstance(prev, list):
         return None
@@ -154,7 +155,10 @@ def receive_update(tx: Tx, origin: ServerName, edu: Json) -> tuple[UserId, int] 
         return None
     known = device_lists.remote_list(tx, user)
     if known is None:
-        device_lists.changed(tx, user)  # nobody has asked yet: who does will get all of it
+        # Nobody has asked yet: who does will get all of it.  Who joined a room, and is new to us,
+        # is shown as such already, and a device without keys adds nothing to that.
+        if device_lists.has_list(tx, user) or "keys" in edu or is_partial:
+            device_lists.changed(tx, user)
     elif known.stale:
         device_lists.retry_now(tx, user)
     elif stream == known.stream_id:
@@ -185,7 +189,7 @@ def receive_signing_keys(tx: Tx, origin: ServerName, edu: Json) -> None:
     if found is None:
         return
     assert isinstance(edu, Mapping)
-    user, user_id = found
+    user, user_id, _ = found
     known = device_lists.remote_list(tx, user)
     if known is not None and not known.stale:
         stored = keys.cross_signing_keys(tx, user)
@@ -202,8 +206,11 @@ def receive_signing_keys(tx: Tx, origin: ServerName, edu: Json) -> None:
     device_lists.changed(tx, user)
 
 
-def _sharing_user(tx: Tx, origin: ServerName, edu: Json) -> tuple[UserNid, UserId] | None:
-    """The user an EDU is about, if it is the origin's to tell of and ours to know."""
+def _sharing_user(tx: Tx, origin: ServerName, edu: Json) -> tuple[UserNid, UserId, bool] | None:
+    """The user an EDU is about, if it is the origin's to tell of and ours to know.
+
+    The last entry: whether we only suppose so, for want of all members of a room ([B8.05]).
+    """
     named = edu.get("user_id") if isinstance(edu, Mapping) else None
     if not isinstance(named, str):
         return None
@@ -214,9 +221,12 @@ def _sharing_user(tx: Tx, origin: ServerName, edu: Json) -> tuple[UserNid, UserI
     if server_of(user_id) != origin or not is_compliant_user_id(user_id):
         return None
     user = names.user_nid(tx, user_id)
-    if user is None or not device_lists.shares_with_us(tx, user):
+    if user is not None and device_lists.shares_with_us(tx, user):
+        return user, user_id, False
+    rooms = joins.partial_rooms(tx)
+    if not any(may_have_joined(tx, flag.room, user_id) for flag in rooms):
         return None
-    return user, user_id
+    return names.add_user(tx, user_id), user_id, True
 
 
 # --- fetching

@@ -496,7 +496,9 @@ async def test_who_has_no_keys_is_announced_too() -> None:
         assert kind == device_lists.DEVICE_LIST_UPDATE
         expected = {"user_id": far.user_id, "device_id": far.who.device_id, "prev_id": []}
         assert content == {**expected, "stream_id": 0}
+        await ann.sync()
         await both.deliver((kind, content))
+        assert await ann.list_changes() == ([], []), "nobody asked, and there are no keys"
         rename = sessions.rename_device
         await both.far.house.store.write(rename, far.who.user, far.who.device_id, "Phone")
         ((_, content),) = await both.outgoing()

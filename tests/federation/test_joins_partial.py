@@ -255,6 +255,41 @@ async def test_clients_that_want_all_members_wait_for_them(tmp_path: Path) -> No
         assert not again.get("rooms", {}).get("join")
 
 
+async def test_an_alias_names_the_servers_that_the_join_told_of(tmp_path: Path) -> None:
+    """[B8.05]: others may join by them, though no user of theirs is known yet."""
+    async with scene(tmp_path) as it:
+        path = f"/directory/room/{quote('#large:home.test')}"
+        await it.home.client(it.ann, "PUT", path, {"room_id": it.room.room_id})
+        found = await it.home.client(it.ann, "GET", path)
+        assert set(found["servers"]) == {"home.test", "evil.test", "third.test"}
+        assert found["servers"][0] == "home.test"
+
+
+async def test_news_of_devices_that_come_before_the_members_are_shown_with_these(
+    tmp_path: Path,
+) -> None:
+    """[B7.06], [C8.23]: who may be in the room is believed; others are not."""
+    async with scene(tmp_path) as it:
+        since = (await it.home.sync(it.ann, filter=LAZY))["next_batch"]
+        strangers = ["@x:third.test", "@derek:other.test", it.ann.user_id]
+        contents = [
+            {"user_id": user, "device_id": "A", "stream_id": 1}
+            for user in (it.user("derek"), *strangers)
+        ]
+        edus = [{"edu_type": "m.device_list_update", "content": one} for one in contents]
+        body = {"origin": it.room.server.name, "origin_server_ts": 1, "pdus": [], "edus": edus}
+        status, _ = await it.room.server.call(
+            it.home, "PUT", "/_matrix/federation/v1/send/devices", body
+        )
+        assert status == 200
+        early = await it.home.sync(it.ann, filter=LAZY, since=since)
+        assert "device_lists" not in early
+        await it.whole()
+        later = await it.home.sync(it.ann, filter=LAZY, since=since)
+        assert it.user("derek") in later["device_lists"]["changed"]
+        assert not {*strangers} & {*later["device_lists"]["changed"]}
+
+
 async def test_who_asks_for_the_members_waits(tmp_path: Path) -> None:
     async with scene(tmp_path) as it:
         found: list[Any] = []
