@@ -5,7 +5,8 @@
 
 Needs Python 3.11 and pip's way to a package index, nothing else. It makes, next to the sources and
 ignored by git: `.venv-test` (packages by hash from tests/requirements.lock), `.peers/synapse-venv`
-(Synapse, which tests talk to) and tests/clients/js/node_modules. All are kept between runs.
+(Synapse, which tests talk to), `.peers/rust-sdk` (what Element X is made of) and
+tests/clients/js/node_modules. All are kept between runs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ BIN = VENV / "bin"
 LOCK = TOP / "tests" / "requirements.lock"
 SYNAPSE = Path(os.environ.get("MATRIXBOX_SYNAPSE_VENV", TOP / ".peers" / "synapse-venv"))
 JS = TOP / "tests" / "clients" / "js"
+RUST = TOP / "tests" / "clients" / "rust"
+RUST_SDK = Path(os.environ.get("MATRIXBOX_RUST_SDK", TOP / ".peers" / "rust-sdk"))
 ALONE = ["tests/live", "tests/sim"]
 IN_CI = bool(os.environ.get("CI"))
 
@@ -36,7 +39,11 @@ def main(arguments: list[str]) -> int:
     set_up_python()
     missing: list[str] = []
     if not arguments:
-        for what, step in (("Synapse as a peer", set_up_synapse), ("Node.js clients", set_up_js)):
+        for what, step in (
+            ("Synapse as a peer", set_up_synapse),
+            ("Node.js clients", set_up_js),
+            ("the Rust SDK", set_up_rust),
+        ):
             if trouble := step():
                 missing.append(f"{what}: {trouble}")
     say(f"set up in {time.monotonic() - started:.0f} s")
@@ -100,6 +107,12 @@ def set_up_js() -> str | None:
         return f"npm ci ended with exit code {code}"
     mark.write_text(wanted)
     return None
+
+
+def set_up_rust() -> str | None:
+    """The Rust SDK as a prebuilt package; as above."""
+    code = run([BIN / "python", RUST / "installing.py", RUST_SDK])
+    return f"its package could not be installed (exit code {code})" if code else None
 
 
 def digest(*files: Path, text: str = "") -> str:

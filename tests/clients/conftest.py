@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 
 import pytest
 import trio
 
 from tests.clients.conversation import Company, Kind, Program, connected, running_program
+from tests.clients.programs import command_of, why_not
 from tests.reporting import did_not_run
 from tests.server import Server, running_server
 
-HERE = Path(__file__).parent
 TAGS = count(1)
 
 
@@ -27,34 +24,56 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@contextmanager
+def program_of(kind: Kind, paths: pytest.TempPathFactory) -> Iterator[Program]:
+    """The library's program, running."""
+    command = command_of(kind)
+    if command is None:
+        did_not_run(why_not(kind), required_in_ci=True)
+    with running_program(command, paths.mktemp(kind)) as program:
+        yield program
+
+
 @pytest.fixture(scope="session")
 def nio_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """matrix-nio."""
-    if importlib.util.find_spec("nio") is None:
-        did_not_run("matrix-nio is not installed", required_in_ci=True)
-    command = [sys.executable, HERE / "nio_talk.py"]
-    with running_program(command, tmp_path_factory.mktemp("nio")) as program:
+    with program_of("nio", tmp_path_factory) as program:
         yield program
 
 
 @pytest.fixture(scope="session")
 def js_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """matrix-js-sdk, on the Node.js of the test environment."""
-    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
-    if node is None or not (HERE / "js" / "node_modules").is_dir():
-        did_not_run("matrix-js-sdk is not installed (tests/run.py does it)", required_in_ci=True)
-    command = [node, HERE / "js" / "talk.mjs"]
-    with running_program(command, tmp_path_factory.mktemp("js")) as program:
+    """matrix-js-sdk."""
+    with program_of("js", tmp_path_factory) as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
+def rust_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The Rust SDK under Element X."""
+    with program_of("rust", tmp_path_factory) as program:
         yield program
 
 
 @pytest.fixture(scope="session")
 def programs(nio_program: Program, js_program: Program) -> dict[Kind, Program]:
-    """Both."""
+    """Those that know `/sync`."""
     return {"nio": nio_program, "js": js_program}
+
+
+@pytest.fixture(scope="session")
+def all_programs(programs: dict[Kind, Program], rust_program: Program) -> dict[Kind, Program]:
+    """Element X's, too."""
+    return {**programs, "rust": rust_program}
 
 
 @pytest.fixture
 async def house(server: Server, programs: dict[Kind, Program], nursery: trio.Nursery) -> Company:
     """Clients of the common server."""
     return Company(server, await connected(programs, nursery), str(next(TAGS)))
+
+
+@pytest.fixture
+async def city(server: Server, all_programs: dict[Kind, Program], nursery: trio.Nursery) -> Company:
+    """Clients of the common server on any of the three libraries."""
+    return Company(server, await connected(all_programs, nursery), f"c{next(TAGS)}")

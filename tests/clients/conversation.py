@@ -1,7 +1,7 @@
-"""Clients that nobody here wrote, as tests hold them: matrix-nio and matrix-js-sdk.
+"""Clients that nobody here wrote, as tests hold them: matrix-nio, matrix-js-sdk, the Rust SDK.
 
-Each library lives in a program of its own (nio_talk.py, js/talk.mjs), which listens on a Unix
-socket and speaks lines of JSON:
+Each library lives in a program of its own (nio_talk.py, js/talk.mjs, rust/talk.py), which listens
+on a Unix socket and speaks lines of JSON:
 
     > {"id": 3, "who": "alice", "do": "join", "room": "!r"}    what to do, with its arguments
     < {"id": 3, "ok": "!r"}                                    or "error": {errcode, status, text}
@@ -24,7 +24,7 @@ from attrs import define, field, frozen
 
 from tests.server import Server
 
-Kind: TypeAlias = Literal["nio", "js"]
+Kind: TypeAlias = Literal["nio", "js", "rust"]
 View: TypeAlias = dict[str, Any]
 
 SEEN_WITHIN_S = 20.0
@@ -33,7 +33,7 @@ DONE_WITHIN_S = 40.0
 
 @frozen
 class Program:
-    """One of the two programs, running."""
+    """One of the programs, running."""
 
     socket: Path
     messages: Path

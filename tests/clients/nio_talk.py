@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nio
+from nio.crypto.sas import SasState
 
 # Our own mistakes would otherwise be repeated by the library for minutes.
 CONFIG = nio.AsyncClientConfig(
@@ -51,11 +52,31 @@ class Recorded(nio.AsyncClient):
     """The library's client, which also remembers what it asked the server."""
 
     calls: list[tuple[str, str, int]]
+    letters: list[tuple[str, str, str | None, str]] | None = None
 
     async def send(self, method: str, path: str, *rest: Any, **more: Any) -> Any:
         answer = await super().send(method, path, *rest, **more)
         self.calls.append((method, urlsplit(path).path, answer.status))
+        if self.letters is not None and answer.status == 200:
+            await self.witness(urlsplit(path).path, rest, answer)
         return answer
+
+    async def witness(self, path: str, rest: tuple[Any, ...], answer: Any) -> None:
+        """Remember encrypted messages between devices: acknowledged ones, and received ones."""
+        assert self.letters is not None
+        if "/sendToDevice/m.room.encrypted/" in path:
+            for user, devices in json.loads(rest[0])["messages"].items():
+                self.letters += [("sent", user, to, end(each)) for to, each in devices.items()]
+        elif path.endswith("/sync"):
+            for event in (await answer.json()).get("to_device", {}).get("events", ()):
+                if event["type"] == "m.room.encrypted":
+                    self.letters.append(("received", event["sender"], None, end(event["content"])))
+
+
+def end(content: Said) -> str:
+    """What tells an Olm message from others: its last bytes are a signature."""
+    ciphertexts = content.get("ciphertext", {}).values()
+    return str(next(iter(ciphertexts))["body"][-43:]) if ciphertexts else ""
 
 
 class Talker:
@@ -77,6 +98,7 @@ class Talker:
         self.private_receipts: dict[str, dict[str, str]] = {}
         self.filter: str | dict[str, Any] | None = None
         self.syncing: asyncio.Task[None] | None = None
+        self.sas: Any = None
         self.client = self.make("")
 
     def make(self, user: str) -> Recorded:
@@ -87,7 +109,12 @@ class Talker:
         client.add_response_callback(self.on_sync, nio.SyncResponse)
         client.add_ephemeral_callback(self.on_receipt, nio.ReceiptEvent)
         client.add_global_account_data_callback(self.on_account_data, nio.AccountDataEvent)
+        client.add_to_device_callback(self.on_verification, nio.KeyVerificationEvent)
         return client
+
+    async def on_verification(self, event: nio.KeyVerificationEvent) -> None:
+        self.sas = self.client.key_verifications.get(event.transaction_id, self.sas)
+        self.changed()
 
     async def on_sync(self, answer: nio.SyncResponse) -> None:
         for room_id, info in answer.rooms.join.items():
@@ -222,6 +249,12 @@ async def calls(talker: Talker) -> list[Any]:
     return list(made)
 
 
+async def letters(talker: Talker) -> list[Any]:
+    """Encrypted messages between devices since the last call; the first call begins to record."""
+    found, talker.client.letters = talker.client.letters or [], []
+    return found
+
+
 async def create_room(talker: Talker, options: Said) -> str:
     """With the names of the specification; the library has its own for some."""
     options = dict(options)
@@ -286,8 +319,12 @@ async def send(
     content: Said,
     type: str = "m.room.message",
     txn: str | None = None,
+    strict: bool = False,
 ) -> str:
-    sent = await talker.client.room_send(room, type, content, txn, ignore_unverified_devices=True)
+    """Also to devices that the person has not verified, unless they want to be asked (`strict`)."""
+    sent = await talker.client.room_send(
+        room, type, content, txn, ignore_unverified_devices=not strict
+    )
     return str(checked(sent).event_id)
 
 
@@ -397,6 +434,55 @@ async def devices(talker: Talker, user: str) -> list[str]:
     return sorted(device.id for device in talker.client.device_store.active_user_devices(user))
 
 
+async def remove_devices(talker: Talker, devices: list[str], password: str) -> None:
+    answer = checked(await talker.client.delete_devices(devices))
+    if isinstance(answer, nio.DeleteDevicesAuthResponse):
+        auth = {"type": "m.login.password", "password": password, "session": answer.session}
+        auth["identifier"] = {"type": "m.id.user", "user": talker.client.user_id}
+        checked(await talker.client.delete_devices(devices, auth))
+
+
+# This library verifies devices, not people: it knows no cross-signing, and no requests before it.
+
+
+async def ask_to_verify(talker: Talker, user: str, device: str) -> None:
+    other = talker.client.device_store[user][device]
+    checked(await talker.client.start_key_verification(other))
+    talker.sas = talker.client.get_active_sas(user, device)
+
+
+async def accept_verification(talker: Talker) -> None:
+    assert talker.sas is not None
+    checked(await talker.client.accept_key_verification(talker.sas.transaction_id))
+
+
+async def start_sas(talker: Talker) -> None:
+    """It has begun with the question."""
+
+
+async def confirm_sas(talker: Talker) -> None:
+    assert talker.sas is not None
+    checked(await talker.client.confirm_short_auth_string(talker.sas.transaction_id))
+    talker.changed()
+
+
+async def verification(talker: Talker) -> Said:
+    if talker.sas is None:
+        return {"from": None, "phase": None, "emoji": None, "done": None}
+    shown_now = talker.sas.state in (SasState.key_received, SasState.mac_received)
+    return {
+        "from": talker.sas.other_olm_device.user_id,
+        "phase": "Requested" if talker.sas.state is SasState.created else "Ready",
+        "emoji": [emoji for emoji, _ in talker.sas.get_emoji()] if shown_now else None,
+        "done": "verified" if talker.sas.verified else None,
+    }
+
+
+async def trust(talker: Talker, user: str, device: str) -> Said:
+    verified = talker.client.device_store[user][device].verified
+    return {"user": False, "device": verified, "signed": False}
+
+
 async def rooms(talker: Talker) -> dict[str, str]:
     return dict(talker.memberships)
 
@@ -495,11 +581,13 @@ def shown_rules(event: nio.PushRulesEvent) -> Said:
 COMMANDS: dict[str, Callable[..., Awaitable[Any]]] = {
     command.__name__: command
     for command in (
-        *(register, login, logout, start, resume, pause, calls),
+        *(register, login, logout, start, resume, pause, calls, letters),
         *(create_room, invite, join, knock, leave, forget, kick, ban, unban, upgrade, set_state),
         *(send, say_in_thread, redact, receipt, read_markers, typing, back, around),
         *(load_members, thread_list, fill_thread),
         *(set_profile, profile, account_data, push_rules, push_rule, rooms, view, devices),
+        *(ask_to_verify, accept_verification, start_sas, confirm_sas, verification, trust),
+        remove_devices,
     )
 }
 

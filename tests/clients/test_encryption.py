@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conversation import Client, Company, Kind, event_of, secret, texts
+from tests.clients.conversation import Client, Company, Kind, Refused, event_of, secret, texts
 
 PAIRS: list[tuple[Kind, Kind]] = [("nio", "js"), ("js", "nio"), ("js", "js"), ("nio", "nio")]
 ENCRYPTION = {
@@ -29,7 +29,10 @@ async def in_private(alice: Client, *others: Client) -> str:
     """All of them in an encrypted room that Alice made."""
     invited = [other.user_id for other in others]
     room = await alice.create_room(
-        preset="private_chat", invite=invited, initial_state=[ENCRYPTION]
+        preset="private_chat",
+        invite=invited,
+        initial_state=[ENCRYPTION],
+        is_direct=len(invited) == 1,
     )
     for other in others:
         await other.until(lambda view: view["membership"] == "invite", room=room)
@@ -156,6 +159,34 @@ async def test_people_verify_each_other_by_emoji(house: Company) -> None:
     await tablet.until_true("devices", lambda found: alice.device_id in found, user=alice.user_id)
     await verify(tablet, alice, device=alice.device_id)
     await tablet.until_true("trust", lambda found: found["user"], user=bob.user_id)
+
+
+async def test_nio_compares_emoji_and_asks_before_it_trusts(house: Company) -> None:
+    """[C17.09]: messages between devices; an unverified device stops a careful sender."""
+    alice = await house.register("nio", "alice", encryption=True)
+    bob = await house.register("nio", "bob", encryption=True)
+    room = await in_private(alice, bob)
+    content = {"msgtype": "m.text", "body": "to whom I know"}
+    with pytest.raises(Refused, match=f"OlmUnverifiedDeviceError.*{bob.device_id}"):
+        await alice.do("send", room=room, content=content, strict=True)
+    await verify(alice, bob, device=bob.device_id)
+    for one, other in ((alice, bob), (bob, alice)):
+        assert (await one.do("trust", user=other.user_id, device=other.device_id))["device"]
+    event = await alice.do("send", room=room, content=content, strict=True)
+    await reads(bob, room, event, "to whom I know")
+
+
+async def test_nio_removes_a_device_and_sends_it_nothing_more(house: Company) -> None:
+    """[C8.23], T103."""
+    alice = await house.register("nio", "alice", encryption=True)
+    bob = await house.register("nio", "bob", encryption=True)
+    room = await in_private(alice, bob)
+    tablet = await house.login("nio", "bob", "tablet", encryption=True)
+    await alice.until_true("devices", lambda found: tablet.device_id in found, user=bob.user_id)
+    await reads(tablet, room, await alice.say(room, "two"), "two")
+    await bob.do("remove_devices", devices=[tablet.device_id], password=secret("bob"))
+    await alice.until_true("devices", lambda found: found == [bob.device_id], user=bob.user_id)
+    await reads(bob, room, await alice.say(room, "three"), "three")
 
 
 async def test_a_lost_phone_costs_no_history(house: Company) -> None:

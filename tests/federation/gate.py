@@ -1,10 +1,11 @@
-"""A TCP relay in front of a server, which can be shut: a network that parts two live servers."""
+"""A TCP relay in front of a server, which can be shut, or slow: a network between two others."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,7 @@ class Gate:
     front: tuple[str, int]
     back: tuple[str, int]
     connections: int = 0  # accepted and relayed so far
+    delay_s: float = 0.0  # before each piece that is passed on, in either direction
     _open: bool = True
     _listener: socket.socket | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -50,6 +52,11 @@ class Gate:
                 with contextlib.suppress(OSError):  # the peer may have closed it already
                     each.shutdown(socket.SHUT_RDWR)
 
+    def drop(self) -> None:
+        """Break the connections there are; new ones are let through."""
+        self.shut()
+        self.reopen()
+
     def reopen(self) -> None:
         """Let connections through again."""
         with self._lock:
@@ -75,18 +82,19 @@ class Gate:
                         return
                     self._sockets |= {near, far}
                     self.connections += 1
-                there = threading.Thread(target=_pump, args=(near, far), daemon=True)
+                there = threading.Thread(target=self._pump, args=(near, far), daemon=True)
                 there.start()
-                _pump(far, near)
+                self._pump(far, near)
                 there.join()
                 with self._lock:
                     self._sockets -= {near, far}
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # either end may go at any time
-        while data := source.recv(CHUNK):
-            sink.sendall(data)
-    for each in (source, sink):
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # either end may go at any time
+            while data := source.recv(CHUNK):
+                if self.delay_s:
+                    time.sleep(self.delay_s)
+                sink.sendall(data)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)

@@ -62,6 +62,7 @@ class Talker {
         this.only = ""; // what paths end with to which there is no connection when it is cut
         this.loseAnswers = 0;
         this.calls = [];
+        this.letters = null; // what devices sent each other, once the tests want to know
         this.secrets = new Secrets(changed);
         this.client = this.make({});
     }
@@ -89,7 +90,23 @@ class Talker {
             throw new TypeError("the tests lost the answer");
         }
         this.calls.push([method, path, answer.status]);
+        if (this.letters) await this.witness(path, options, answer);
         return answer;
+    }
+
+    /** Remember encrypted messages between devices: sent ones that were acknowledged, and received ones. */
+    async witness(path, options, answer) {
+        const end = (content) => Object.values(content.ciphertext ?? {})[0]?.body?.slice(-43);
+        if (answer.status !== 200) return;
+        if (path.includes("/sendToDevice/m.room.encrypted/")) {
+            for (const [user, devices] of Object.entries(JSON.parse(options.body).messages))
+                for (const [device, content] of Object.entries(devices))
+                    this.letters.push(["sent", user, device, end(content)]);
+        } else if (path.endsWith("/sync")) {
+            for (const event of (await answer.clone().json()).to_device?.events ?? [])
+                if (event.type === "m.room.encrypted")
+                    this.letters.push(["received", event.sender, null, end(event.content)]);
+        }
     }
 
     /** Go on as the user that an answer to /login or /register names. */
@@ -183,6 +200,12 @@ const ACCOUNTS = {
     },
     lose_answers: (talker, { count }) => void (talker.loseAnswers = count),
     calls: (talker) => talker.calls.splice(0),
+    /** Encrypted messages between devices since the last call; the first call begins to record. */
+    letters: (talker) => {
+        const found = talker.letters ?? [];
+        talker.letters = [];
+        return found;
+    },
 };
 
 const ROOMS = {

@@ -1,0 +1,1 @@
+"""The Rust SDK under Element X as the tests' client."""
