@@ -372,7 +372,8 @@ async def _(look: Look) -> None:
                 break
             place = got.json["end"]
             here = [one for one in got.json["chunk"] if one.get("room_id") == look.site.room_id]
-            look.events([one["event_id"] for one in here if "event_id" in one], ())
+            own = {one.event_id for one in look.tale.moves(look.user)}  # invitations, too
+            look.events([one["event_id"] for one in here if "event_id" in one], (), also=own)
             if not look.is_in and any(one["type"] in ("m.typing", "m.receipt") for one in here):
                 look.leak("who types or has read")
 
