@@ -9,7 +9,15 @@ import pytest
 from tests.api.conformance.requirements import ROWS
 from tests.api.conformance.requirements.later import LATER, SECTIONS
 
-for _module in ("general", "accounts", "syncing", "rooms", "user_data", "encryption"):
+for _module in (
+    "general",
+    "accounts",
+    "syncing",
+    "syncing_more",
+    "rooms",
+    "user_data",
+    "encryption",
+):
     import_module(f"tests.api.conformance.requirements.{_module}")
 
 

@@ -24,7 +24,6 @@ APPSERVICES = "application services are not served yet"
 THIRD_PARTY = "e-mail addresses and telephone numbers are not served yet"
 OAUTH = "OAuth and single sign-on are not served yet"
 FEDERATION = "other servers are not spoken to yet"
-PRESENCE = "presence is not served yet"
 
 LATER = {
     "C1.10": "the support page is part of the administration of a server",
@@ -37,14 +36,11 @@ LATER = {
     "C4.06": THIRD_PARTY,
     "C4.07": THIRD_PARTY,
     "C4.10": THIRD_PARTY,
-    "C8.27": PRESENCE,
     "C8.28": "soft-failed and rejected events come from other servers; tests/rooms makes them",
     "C8.31": APPSERVICES,
-    "C8.32": "the endpoints from before /sync are not served",
     "C10.06": FEDERATION,
     "C11.10": THIRD_PARTY,
     "C11.11": "there is no room for notices of the server yet",
-    "C13.08": PRESENCE,
     "F1.02": FEDERATION,
     "F3.06": FEDERATION,
     "F4.03": FEDERATION,
