@@ -413,3 +413,19 @@ async def _(look: Look) -> None:
     if not look.is_in and look.may(last) is May.NO:
         path = f"/v3/rooms/{look.room}/receipt/m.read/{q(last.event_id)}"
         look.refused(await look.ask("POST", path, {}))
+
+
+@cell("probing")
+async def _(look: Look) -> None:
+    """What one may not see one can neither report nor follow, nor learn that it is there."""
+    user, tale = look.user, look.tale
+    hidden = [one for one in asked_for(look) if tale.may(user, one) is May.NO][::12]
+    following = "/unstable/io.element.msc4306/rooms/{}/thread/{}/subscription"
+    for event_id in (*(one.event_id for one in hidden), "$" + "x" * 43):
+        path = f"/v3/rooms/{look.room}/report/{q(event_id)}"
+        got = await look.ask("POST", path, {"reason": "none"})
+        look.must(got.status == 404 or got.is_unknown, f"a report of {look.named(event_id)}")
+        look.refused(got)
+        got = await look.ask("PUT", following.format(look.room, q(event_id)), {})
+        look.refused(got)
+        look.is_there = True
