@@ -114,3 +114,41 @@ def test_everybody_reads_a_world_readable_room(people):
     assert bob.good("GET", "/v3/rooms/{}/event/{}", room, event)["event_id"] == event
     assert bob.state(room, "m.room.topic")["topic"] == "for all"
     assert [e["state_key"] for e in bob.good("GET", MEMBERS, room)["chunk"]] == [alice.user_id]
+
+
+def test_who_left_learns_that_something_was_redacted_and_not_why(people):
+    """T105: the redaction came later; that the event is gone shows with it."""
+    alice, bob = people
+    room = alice.room(preset="public_chat")
+    bob.join(room)
+    said = alice.say(room, "to be redacted")
+    bob.leave(room)
+    path = "/v3/rooms/{}/redact/{}/{}"
+    alice.good("PUT", path, room, said, alice.house.name("txn"), body={"reason": "a secret"})
+    for who, reason in ((alice, "a secret"), (bob, None)):
+        shown = who.good("GET", "/v3/rooms/{}/event/{}", room, said)
+        because = shown["unsigned"]["redacted_because"]
+        assert shown["content"] == {}
+        assert because["content"].get("reason") == reason
+        assert because["content"].get("redacts", said) == said
+
+
+def test_who_was_there_before_one_came_is_history_too(people):
+    """T104, [C9.07]: members at a token of before one's time are those that one came to."""
+    alice, bob = people
+    closed = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room = alice.room(preset="public_chat", initial_state=[closed])
+    name = {"displayname": "An old name"}
+    alice.put_state(room, "m.room.member", {"membership": "join", **name}, alice.user_id)
+    before = bob.sync()["next_batch"]
+    own = alice.sync()["next_batch"]
+    alice.put_state(room, "m.room.member", {"membership": "join"}, alice.user_id)
+    bob.join(room)
+
+    def names(user, at):
+        found = user.good("GET", MEMBERS, room, query={"at": at})["chunk"]
+        return {one["state_key"]: one["content"].get("displayname") for one in found}
+
+    assert names(alice, own) == {alice.user_id: "An old name"}
+    assert names(bob, before) == {alice.user_id: None}
+    assert names(bob, bob.sync()["next_batch"]).keys() == {alice.user_id, bob.user_id}
