@@ -16,6 +16,9 @@ from matrixbox.federation.spaces import MAX_DEPTH, MAX_LIMIT
 
 routes = RouteTable()
 
+NHEKO = "im.nheko.summary"
+"""The name of summaries before their release (MSC3266)."""
+
 
 @routes.get("/_matrix/client/v1/rooms/{room_id}/hierarchy", auth=Auth.USER)
 async def hierarchy(call: Call) -> dict[str, Json]:
@@ -64,3 +67,15 @@ async def summary(call: Call) -> dict[str, Json]:
         None if who is None else who.user, room_id, via
     )
     return shown
+
+
+@routes.get(
+    f"/_matrix/client/unstable/{NHEKO}/summary/{{room_id_or_alias}}",
+    f"/_matrix/client/unstable/{NHEKO}/rooms/{{room_id_or_alias}}/summary",
+    auth=Auth.OPTIONAL,
+)
+async def early_summary(call: Call) -> dict[str, Json]:
+    """The same under the names that some clients still use (MSC3266)."""
+    shown = await summary(call)
+    early = {f"{NHEKO}.{key}": shown[key] for key in ("room_version", "encryption") if key in shown}
+    return {**shown, **early}

@@ -246,7 +246,14 @@ def walking_through_a_space(house: House) -> None:
     bob.bad(400, "M_INVALID_PARAM", "GET", path, "kitchen")
 
 
-@covers("GET /v1/room_summary/{roomIdOrAlias}")
+EARLY = "/_matrix/client/unstable/im.nheko.summary"
+
+
+@covers(
+    "GET /v1/room_summary/{roomIdOrAlias}",
+    f"GET {EARLY}/summary/{{roomIdOrAlias}}",
+    f"GET {EARLY}/rooms/{{roomIdOrAlias}}/summary",
+)
 def summing_up_a_room(house: House) -> None:
     alice, bob = house.user("alice"), house.user("bob")
     alias = house.name("square")
@@ -267,6 +274,12 @@ def summing_up_a_room(house: House) -> None:
         assert found["encryption"] == "m.megolm.v1.aes-sha2"
         assert found["membership"] == "leave"
         assert "membership" not in house.good("GET", path, named)
+        for early in (f"{EARLY}/summary/{{}}", f"{EARLY}/rooms/{{}}/summary"):
+            again = bob.good("GET", early, named)
+            assert again["im.nheko.summary.room_version"] == "11"
+            assert again["im.nheko.summary.encryption"] == found["encryption"]
+            assert found.items() <= again.items()
+            bob.bad(404, "M_NOT_FOUND", "GET", early, private)
     assert alice.good("GET", path, private)["membership"] == "join"
     bob.bad(404, "M_NOT_FOUND", "GET", path, private)
     house.bad(404, "M_NOT_FOUND", "GET", path, private)
