@@ -21,6 +21,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.store import names
 from matrixbox.store.database import Store
 from matrixbox.store.nids import RoomNid
+from matrixbox.store.undecided import Kept
 from matrixbox.tasks import Offload, in_thread
 
 ADMITTED_AT_ONCE = 50  # events in one transaction: some 10 ms
@@ -63,8 +64,12 @@ class Arrivals:
                 "events of a room left out",
                 room=room_id,
                 wrong=index.dropped,
-                without_keys=index.undecided,
+                without_keys=len(index.undecided),
             )
+
+    async def undecided(self, spool: Spool, index: Index) -> list[Kept]:
+        """What is to be kept of an answer until the keys of its signers can be had."""
+        return await self.offload(join_spool.kept, spool, index) if index.undecided else []
 
     async def state(self, room: RoomNid, event_ids: Sequence[EventId]) -> State:
         """The state that stored events make, its far members put in place already.

@@ -7,10 +7,10 @@ state before our join; who lies about it only costs time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from matrixbox.core.identifiers import EventId, RoomId, ServerName
 from matrixbox.core.room_versions import RoomRules
@@ -27,6 +27,7 @@ from matrixbox.store.database import Store
 from matrixbox.store.joins import PartialRoom
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
+from matrixbox.store.undecided import Kept
 from matrixbox.tasks import jittered
 
 MAX_SERVERS = 10
@@ -44,6 +45,7 @@ class Completions:
     remote: RoomRemote
     verifier: Verifier
     arrivals: Arrivals
+    on_undecided: Callable[[RoomNid], None] = field(repr=False)
     _under_way: dict[RoomNid, trio.Event] = field(factory=dict, repr=False)
     _nursery: trio.Nursery | None = field(default=None, repr=False)
     _limiter: trio.CapacityLimiter = field(
@@ -115,34 +117,39 @@ class Completions:
         return False
 
     async def _try(self, server: ServerName, flag: PartialRoom, about: _About) -> None:
+        if about.last is not None and not await self._fetch_last(server, flag.room, about):
+            about = evolve(about, at=about.join, last=None)
         told = await self.remote.state_ids(server, about.rules, about.room_id, about.at)
         missing = await self.store.read_long(joins.missing, [*told.state, *told.auth_chain])
+        kept: Sequence[Kept] = ()
         if missing:
-            await self._fetch(server, flag.room, about)
+            kept = await self._fetch(server, flag.room, about)
         found: Sequence[EventId] = told.state
         if about.last is not None:
-            await self._fetch_last(server, flag.room, about, about.last)
             found = await self.store.read_long(_with_last, flag.room, found, about.last)
         state = await self.arrivals.state(flag.room, found)
-        await self.store.write(partial.complete, self.env, flag, state, heavy=True)
+        await self.store.write(partial.complete, self.env, flag, state, kept, heavy=True)
+        self.on_undecided(flag.room)
 
-    async def _fetch_last(
-        self, server: ServerName, room: RoomNid, about: _About, last: EventId
-    ) -> None:
-        """Store the event before our join: the state was told as it was before that one."""
+    async def _fetch_last(self, server: ServerName, room: RoomNid, about: _About) -> bool:
+        """Store the event before our join: the state is told as it was before that one.
+
+        False where it cannot be checked, or is of no use: then the state is asked for after it.
+        """
+        last = about.last
+        assert last is not None
         if not self.store.read(joins.missing, [last]):
-            return
+            return True
         pdu = await self.remote.event(server, about.rules, last)
         found = await receipt.check(self.verifier, about.rules, about.room_id, [pdu])
         checked = receipt.checked(found)
         given = [one.event for one in checked]
         pruned = frozenset(one.event.event_id for one in checked if one.pruned)
         await self.store.write(arrival.admit, self.env, room, about.rules, given, pruned)
-        if self.store.read(joins.missing, [last]):
-            raise arrival.Unusable("the event before our join is of no use")
+        return not self.store.read(joins.missing, [last])
 
-    async def _fetch(self, server: ServerName, room: RoomNid, about: _About) -> None:
-        """Store all events of the state and of its auth chain."""
+    async def _fetch(self, server: ServerName, room: RoomNid, about: _About) -> Sequence[Kept]:
+        """Store all events of the state and of its auth chain; those that could not be checked."""
         uri = target("v1", "state", about.room_id, query=[("event_id", about.at)])
         with self.arrivals.spool() as spool:
             async with self.client.stream(
@@ -153,6 +160,7 @@ class Completions:
                 server, spool, about.rules, about.room_id, self.verifier, "pdus"
             )
             await self.arrivals.admit(room, about.rules, spool, index)
+            return await self.arrivals.undecided(spool, index)
 
 
 @frozen
@@ -167,6 +175,7 @@ class _About:
     rules: RoomRules
     at: EventId
     last: EventId | None
+    join: EventId
 
 
 def _about(tx: Tx, flag: PartialRoom) -> _About:
@@ -174,7 +183,7 @@ def _about(tx: Tx, flag: PartialRoom) -> _About:
     parents = join.prev_event_ids
     last = parents[0] if len(parents) == 1 else None
     rules = rooms.rules(tx, flag.room)
-    return _About(names.room_id(tx, flag.room), rules, last or join.event_id, last)
+    return _About(names.room_id(tx, flag.room), rules, last or join.event_id, last, join.event_id)
 
 
 def _with_last(tx: Tx, room: RoomNid, told: Sequence[EventId], last: EventId) -> Sequence[EventId]:

@@ -47,8 +47,10 @@ class Destinations:
     store: Store
     clock: Clock
     longest_s: float = LONGEST_PAUSE_S
-    on_sign_of_life: list[Callable[[ServerName], None]] = field(factory=list)
-    on_recovery: list[Callable[[], None]] = field(factory=list)
+    on_sign_of_life: list[Callable[[ServerName], None]] = field(factory=list, repr=False)
+    on_recovery: list[Callable[[], None]] = field(factory=list, repr=False)
+    on_delivery: list[Callable[[ServerName], None]] = field(factory=list, repr=False)
+    on_call: list[Callable[[ServerName], None]] = field(factory=list, repr=False)
     _states: dict[ServerName, _State] = field(factory=dict)
     _heard_at: dict[ServerName, float] = field(factory=dict)
     _changed: dict[ServerName, None] = field(factory=dict)
@@ -129,12 +131,16 @@ class Destinations:
     def delivered(self, server: ServerName) -> None:
         """A server took a transaction."""
         self._hear(server)
+        for call in self.on_delivery:
+            call(server)
         if server in self._states:
             self._clear(server)
 
     def alive(self, server: ServerName) -> None:
         """A server called us."""
         self._hear(server)
+        for call in self.on_call:
+            call(server)
         state = self._states.get(server)
         if state is not None:
             self._wake(server, state)

@@ -22,6 +22,7 @@ from matrixbox.core.identifiers import (
     RoomId,
     ServerName,
     parse_server_name,
+    server_of,
 )
 from matrixbox.core.json import FEDERATION, Json, JsonError, decode
 from matrixbox.core.json_split import Piece, split_object
@@ -31,6 +32,7 @@ from matrixbox.federation.transport import Limits, StreamedAnswer
 from matrixbox.rooms import receipt
 from matrixbox.rooms.receipt import Checked
 from matrixbox.rooms.remote import Verifier
+from matrixbox.store.undecided import Kept
 from matrixbox.tasks import Offload
 
 MIB = 1024 * 1024
@@ -41,6 +43,7 @@ READ = 128 * 1024
 MAX_PIECE = 256 * 1024  # bytes of one event with its spaces and escapes
 MAX_EVENTS = 200_000
 MAX_SERVERS = 50_000
+MAX_UNDECIDED = 5_000  # events that are kept until their signers' keys can be had
 BATCH = 200  # events that are checked, or stored, in one go
 
 
@@ -106,12 +109,13 @@ class Index:
     """What an answer holds."""
 
     entries: dict[EventId, Entry] = field(factory=dict)
+    undecided: dict[EventId, Entry] = field(factory=dict)  # whose signers' keys are missing
+    keyless: set[ServerName] = field(factory=set)  # these signers
     state: list[EventId] = field(factory=list)
     create: Event | None = None
     event: Mapping[str, Json] | None = None
     members_omitted: bool = False
     servers: list[ServerName] = field(factory=list)
-    undecided: int = 0
     dropped: int = 0
 
 
@@ -193,7 +197,8 @@ class _Reading:
             self.index.dropped += 1
             return None
         is_state = piece.key == self.state_key
-        if event.event_id in self.index.entries or event.event_id in self._waiting:
+        name = event.event_id
+        if name in self.index.entries or name in self.index.undecided or name in self._waiting:
             if is_state:
                 self.index.state.append(event.event_id)
             return None
@@ -207,7 +212,7 @@ class _Reading:
         if found.is_state:
             self.index.state.append(found.event.event_id)
         if isinstance(checked, receipt.Undecided):
-            self.index.undecided += 1
+            self._wait(found)
         elif not isinstance(checked, Checked):
             self.index.dropped += 1
         else:
@@ -217,6 +222,16 @@ class _Reading:
             self.index.entries[event.event_id] = entry
             if found.is_state and (event.type, event.state_key) == CREATE:
                 self.index.create = event
+
+    def _wait(self, found: _Found) -> None:
+        """Note an event about which nothing is known."""
+        index, event = self.index, found.event
+        index.keyless.add(server_of(event.sender))
+        if len(index.undecided) < MAX_UNDECIDED:
+            auth = tuple(event.auth_event_ids)
+            index.undecided[event.event_id] = Entry(found.start, found.length, auth, pruned=False)
+        else:
+            index.dropped += 1
 
     def _other(self, piece: Piece) -> None:
         index = self.index
@@ -260,6 +275,22 @@ def in_order(entries: Mapping[EventId, Entry], wanted: Iterable[EventId]) -> lis
                 entered.add(following)
                 walk.append((following, iter(entries[following].auth)))
     return order
+
+
+def kept(spool: Spool, index: Index) -> list[Kept]:
+    """The events that cannot be judged without missing keys: their own, or those of cited ones."""
+    waiting = dict(index.undecided)
+    for name in in_order(index.entries, index.entries):
+        entry = index.entries[name]
+        if len(waiting) < MAX_UNDECIDED and any(cited in waiting for cited in entry.auth):
+            waiting[name] = entry
+    state = set(index.state)
+    found = []
+    for name, entry in waiting.items():
+        pdu = decode(spool.slice(entry.start, entry.length), FEDERATION)
+        assert isinstance(pdu, dict)
+        found.append(Kept(name, name in state, pdu))
+    return found
 
 
 def load(

@@ -3,11 +3,16 @@
 Matrix v1.19, Server-Server API, "Joining Rooms", "Restricted rooms" ([B8.01] to [B8.13]; T030,
 T036).  Servers are asked in turn; what each says is checked, and a lie costs no more than trying
 the next one.  A room is entered by one user at a time: who comes second finds it here.
+
+Whoever was handed a join may have let our user in, whatever comes of it here.  That is written down
+before, and ``owed_joins`` brings to an end what did not come to one: a user is not left behind as
+a ghost in a room whose events nobody takes here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -20,6 +25,7 @@ from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules, rules_of_crea
 from matrixbox.errors import (
     BadGateway,
     Forbidden,
+    MatrixError,
     RemoteInvalid,
     RemoteRefused,
     RemoteTimeout,
@@ -28,7 +34,7 @@ from matrixbox.errors import (
     UnableToGrantJoin,
     Unavailable,
 )
-from matrixbox.federation import failing, join_spool, templates
+from matrixbox.federation import failing, join_notes, join_spool, templates
 from matrixbox.federation.arrivals import Arrivals
 from matrixbox.federation.client import MAKE_LIMITS, FederationClient, target
 from matrixbox.federation.completions import Completions
@@ -48,13 +54,12 @@ from matrixbox.rooms.arrival import Arrived, Partial
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.receiving import Receiver
 from matrixbox.rooms.remote import Signed, Verifier
-from matrixbox.store import events, members, names, outbound
 from matrixbox.store.caches import Session
 from matrixbox.store.changes import room_key
 from matrixbox.store.database import Store
-from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
+from matrixbox.store.undecided import OwedJoin
 
 MAX_CANDIDATES = 10
 HAND_OVER_S = 5.0
@@ -87,6 +92,11 @@ class _Attempt:
 
     done: trio.Event = field(factory=trio.Event)
     failure: Exception | None = None
+    is_leave: bool = False  # a join that failed is taken back
+
+
+class Unverified(RemoteInvalid):
+    """The answer to our join cannot be judged without keys that could not be had (T027)."""
 
 
 @define(eq=False)
@@ -100,6 +110,10 @@ class Joins:
     receiver: Receiver
     arrivals: Arrivals
     completions: Completions
+    on_undecided: Callable[[RoomNid], None] = field(repr=False)
+    on_owed: list[Callable[[OwedJoin, Collection[ServerName]], None]] = field(
+        factory=list, repr=False
+    )
     _attempts: dict[tuple[RoomId, UserId], _Attempt] = field(factory=dict, repr=False)
     _nursery: trio.Nursery | None = field(default=None, repr=False)
 
@@ -116,6 +130,20 @@ class Joins:
         """Whether a join to the room is under way: its events are of use soon."""
         return any(room == room_id for room, _ in self._attempts)
 
+    @asynccontextmanager
+    async def taking_back(self, room_id: RoomId, user_id: UserId) -> AsyncIterator[bool]:
+        """Keep a user from joining a room meanwhile; whether nobody does so just now."""
+        key = (room_id, user_id)
+        if key in self._attempts:
+            yield False
+            return
+        attempt = self._attempts[key] = _Attempt(is_leave=True)
+        try:
+            yield True
+        finally:
+            del self._attempts[key]
+            attempt.done.set()
+
     async def settled(self, room_id: RoomId, at_most_s: float) -> None:
         """Wait until no join to the room is under way, or for so long."""
         with trio.move_on_after(at_most_s):
@@ -127,7 +155,8 @@ class Joins:
         if await self._join_here(wanted):
             return
         key = (wanted.room_id, wanted.who.user_id)
-        attempt = self._attempts.get(key)
+        while (attempt := self._attempts.get(key)) is not None and attempt.is_leave:
+            await attempt.done.wait()
         if attempt is None:
             attempt = self._attempts[key] = _Attempt()
             if self._nursery is None:
@@ -172,7 +201,7 @@ class Joins:
         room = self.store.read(residence.resident_room, self.env, wanted.room_id)
         if room is None:
             return False
-        is_new = not self.store.read(_is_joined, room, wanted.who)
+        is_new = not self.store.read(join_notes.is_joined, room, wanted.who)
         if is_new and self.store.read(partial.is_partial, room):
             # Whether the user is banned is not known here: somebody else decides.
             if self.candidates(wanted):
@@ -210,14 +239,25 @@ class Joins:
         change = Change(wanted.room_id, wanted.who.user_id, "join", {**profile, **wanted.content})
 
         async def attempt(server: ServerName) -> None:
-            await self._hand_over(server, wanted.room_id)
+            is_owed = self.store.read(join_notes.is_owed, wanted.room_id, server)
             built = await self.template(server, change)
-            await self._send(server, built, wanted.room_id)
+            if is_owed:  # now it is known that it answers
+                await self._hand_over(server, wanted.room_id)
+                built = await self.template(server, change)
+            await self._send(server, built, wanted)
 
         try:
             await failing.in_turn(wanted.room_id, self.candidates(wanted), attempt)
-        except BadGateway as error:
-            if self.store.read(_is_banned, wanted.room_id, wanted.who):
+        except MatrixError as error:
+            owed = self.store.read(join_notes.owed, wanted.room_id, wanted.who)
+            if owed is not None and owed.goes_on:
+                raise BadGateway(
+                    "You were let in, but keys of other servers are missing that are needed to"
+                    " check the room.  This server goes on trying."
+                ) from error
+            if not isinstance(error, BadGateway):
+                raise
+            if self.store.read(join_notes.is_banned, wanted.room_id, wanted.who):
                 raise Forbidden("You are banned from that room.") from error
             raise
 
@@ -227,7 +267,7 @@ class Joins:
         The state that it tells us would be without that, and is what we go on from.
         """
         with trio.move_on_after(HAND_OVER_S):
-            while self.store.read(_is_owed, room_id, server):  # noqa: ASYNC110 nothing tells
+            while self.store.read(join_notes.is_owed, room_id, server):  # noqa: ASYNC110 nothing tells
                 await trio.sleep(HAND_OVER_LOOK_S)
 
     async def template(self, server: ServerName, change: Change, within_s: float = MAKE_S) -> Built:
@@ -239,8 +279,42 @@ class Joins:
         )
         return templates.build(self.env, server, change, answer)
 
-    async def _send(self, server: ServerName, built: Built, room_id: RoomId) -> None:
-        """Hand in our join and take the room; a second time where the answer was lost."""
+    async def leave(self, server: ServerName, change: Change) -> Event:
+        """Have a server take our leave of a room that we are not in.  Raises RemoteError."""
+        event = (await self.template(server, change)).event
+        uri = target("v2", "send_leave", event.room_id, event.event_id)
+        await self.client.put_json(
+            server, uri, dict(event.json), limits=MAKE_LIMITS, ignore_backoff=True
+        )
+        return event
+
+    async def _send(self, server: ServerName, built: Built, wanted: Wanted) -> None:
+        """Hand in our join and take the room; what does not come to its end is owed to it."""
+        owed = await self._write(
+            join_notes.owe, built.event.rules, wanted.room_id, wanted.who, wanted.content, server
+        )
+        keyless: set[ServerName] = set()
+        try:
+            await self._send_again(server, built, wanted.room_id, keyless)
+        except RemoteRefused as error:
+            if 400 <= error.status < 500:
+                await self._write(join_notes.not_let_in, owed, server)
+            raise
+        except Unverified:
+            await self._write(join_notes.go_on, owed)
+            raise
+        else:
+            await self._write(join_notes.settle, owed)
+        finally:
+            left = self.store.read(join_notes.owed, wanted.room_id, wanted.who)
+            if left is not None:
+                for call in self.on_owed:
+                    call(left, keyless)
+
+    async def _send_again(
+        self, server: ServerName, built: Built, room_id: RoomId, keyless: set[ServerName]
+    ) -> None:
+        """A second time where the answer was lost.  ``keyless`` gets the servers without keys."""
         event = built.event
         for again in range(SEND_AGAIN + 1):
             with self.arrivals.spool() as spool:
@@ -253,7 +327,7 @@ class Joins:
                 except OSError as error:
                     log.warning("no room for the answer to a join", reason=error.strerror)
                     raise Unavailable("There is no space for that room.") from error
-                await self._take(server, built, room_id, spool)
+                await self._take(server, built, room_id, spool, keyless)
                 return
 
     async def _fill(self, server: ServerName, event: Event, spool: Spool) -> None:
@@ -276,9 +350,17 @@ class Joins:
                 raise
             raise RemoteInvalid(server, "it knows no join of today") from error
 
-    async def _take(self, server: ServerName, built: Built, room_id: RoomId, spool: Spool) -> None:
+    async def _take(
+        self,
+        server: ServerName,
+        built: Built,
+        room_id: RoomId,
+        spool: Spool,
+        keyless: set[ServerName],
+    ) -> None:
         rules = built.event.rules
         index = await join_spool.read(server, spool, rules, room_id, self.verifier)
+        keyless |= index.keyless
         rules = _confirmed(server, built, index)
         join = await self._signed_join(server, built.event, index)
         here = self.store.read(residence.resident_room, self.env, room_id)
@@ -286,7 +368,7 @@ class Joins:
             # We are in the room, and only its way in was closed to us: the graph goes on.
             await self._come_back(server, here, join)
             return
-        left = self.store.read(_left_behind, join)
+        left = self.store.read(join_notes.left_behind, join)
         if left is not None:
             # Nobody has said anything since we left, and what was missing then is missing still.
             await self._write(handshake.take_up, left, join)
@@ -295,9 +377,12 @@ class Joins:
         try:
             room = await self._write(arrival.begin, room_id, rules)
             await self.arrivals.admit(room, rules, spool, index, join.auth_event_ids)
-            await self._finish(server, room, index, join)
+            await self._finish(server, room, index, join, spool)
         except arrival.Unusable as error:
-            raise RemoteInvalid(server, f"its answer to our join is of no use: {error}") from error
+            kind = Unverified if index.undecided else RemoteInvalid
+            raise kind(server, f"its answer to our join is of no use: {error}") from error
+        if index.undecided:
+            self.on_undecided(room)
         if index.members_omitted:
             self.completions.begin(room)
             await self.completions.wait(room, WAIT_FOR_MEMBERS_S)
@@ -307,7 +392,7 @@ class Joins:
         doorbell = self.store.doorbell
         while True:
             position = doorbell.position
-            status = self.store.read(_status, event)
+            status = self.store.read(join_notes.status, event)
             if status is not None:
                 return status
             await doorbell.beyond(position, {room_key(room)})
@@ -330,62 +415,33 @@ class Joins:
             except MalformedEvent as error:
                 raise RemoteInvalid(server, "it signed our join to death") from error
         (verdict,) = await self.verifier.verify(event.rules, [event.json])
+        if verdict is Signed.UNKNOWN:
+            raise Unverified(server, "keys of those who let us in are missing")
         if verdict is not Signed.VALID:
             raise RemoteInvalid(server, "our join is not signed by those who let us in")
         return event
 
-    async def _finish(self, server: ServerName, room: RoomNid, index: Index, join: Event) -> None:
+    async def _finish(
+        self, server: ServerName, room: RoomNid, index: Index, join: Event, spool: Spool
+    ) -> None:
         state = await self.arrivals.state(room, index.state)
         left_out = Partial(server, tuple(index.servers)) if index.members_omitted else None
-        await self.store.write(arrival.finish, self.env, room, Arrived(join, state, left_out))
+        kept = await self.arrivals.undecided(spool, index)
+        arrived = Arrived(join, state, server, left_out, kept)
+        await self.store.write(arrival.finish, self.env, room, arrived)
 
     async def _write(self, function: Callable[[Tx, Env, Unpack[Args]], T], *args: *Args) -> T:
         return await resolution.write(self.store, function, self.env, *args)
-
-
-def _left_behind(tx: Tx, join: Event) -> RoomNid | None:
-    """The room of a join, if it was left partial and the join follows upon what is known of it."""
-    room = names.room_nid(tx, join.room_id)
-    if room is None or not partial.is_partial(tx, room):
-        return None
-    parents = [events.by_id(tx, event_id) for event_id in join.prev_event_ids]
-    placed = all(one is not None and one.snapshot is not None for one in parents)
-    return room if placed else None
-
-
-def _is_banned(tx: Tx, room_id: RoomId, who: Session) -> bool:
-    """Whether the last that is known here of a user in a room is a ban."""
-    room = names.room_nid(tx, room_id)
-    present = None if room is None else members.get(tx, room, who.user)
-    return present is not None and present.membership is Membership.BAN
-
-
-def _is_joined(tx: Tx, room: RoomNid, who: Session) -> bool:
-    present = members.get(tx, room, who.user)
-    return present is not None and present.membership is Membership.JOIN
-
-
-def _status(tx: Tx, event: Event) -> int | None:
-    """The verdict on an event; None while it has none."""
-    stored = events.by_id(tx, event.event_id)
-    return None if stored is None or stored.snapshot is None else stored.status
 
 
 def _confirmed(server: ServerName, built: Built, index: Index) -> RoomRules:
     """The room version that the create event names, which the template has to have named."""
     rules = built.event.rules
     if index.create is None:
-        raise RemoteInvalid(server, "its answer to our join has no create event")
+        kind = Unverified if index.undecided else RemoteInvalid
+        raise kind(server, "its answer to our join has no create event that is known to be good")
     found = rules_of_create(index.create.content)
     if found is rules or (built.is_old and found is not None and found.version in ("1", "2")):
         assert found is not None
         return found
     raise RemoteInvalid(server, "the create event is of another room version than the template")
-
-
-def _is_owed(tx: Tx, room_id: RoomId, server: ServerName) -> bool:
-    """Whether events of ours in the room are still on their way to the server."""
-    room, number = names.room_nid(tx, room_id), outbound.server_of(tx, server)
-    if room is None or number is None:
-        return False
-    return room in outbound.rooms_owed(tx, number, outbound.cursor(tx, number))

@@ -11,7 +11,7 @@ server itself has just said that there is no such key, or that it was not valid 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import trio
@@ -110,6 +110,7 @@ class Keyring:
     own: OwnKeys
     notaries: Sequence[ServerName] = ()
     offload: Offload = in_thread
+    on_keys: list[Callable[[ServerName], None]] = field(factory=list, repr=False)
     _known: OrderedDict[ServerName, Keys] = field(factory=OrderedDict, repr=False)
     _asked: OrderedDict[ServerName, _Asked] = field(factory=OrderedDict, repr=False)
     _fetches: trio.CapacityLimiter = field(
@@ -375,6 +376,9 @@ class Keyring:
             await self.store.write(_store, found)
         except StoreFull:
             log.warning("keys are not stored: there is no space", servers=len(found))
+        for server, _, _ in found:
+            for call in self.on_keys:
+                call(server)
 
     # --- notaries
 

@@ -28,6 +28,7 @@ from matrixbox.federation import failing, templates
 from matrixbox.federation.client import MAKE_LIMITS, FederationClient, target
 from matrixbox.federation.joins import Joins, Wanted
 from matrixbox.federation.keyring import Keyring
+from matrixbox.federation.owed_joins import OwedJoins
 from matrixbox.federation.templates import Change
 from matrixbox.observe import log
 from matrixbox.rooms import handshake, membership, outside, receipt, residence, resolution
@@ -57,23 +58,26 @@ class Memberships:
     client: FederationClient
     keyring: Keyring
     joins: Joins
+    owed_joins: OwedJoins
 
     # --- leaving
 
     async def leave(self, who: Session, room_id: RoomId, content: Mapping[str, Json]) -> bool:
         """Refuse an invitation, or take a knock back, in a room that this server is not in.
 
-        False when there is nothing of that kind.  The user is rid of it in any case ([B9.11]).
+        Or give up a join that did not come to its end.  False when there is nothing of that kind.
+        The user is rid of it in any case ([B9.11]).
         """
+        had_joined = await self.owed_joins.give_up(room_id, who.user)
         room = self.store.read(outside.is_outside, self.env, who, room_id)
         if room is None:
-            return False
+            return had_joined
         change = Change(room_id, who.user_id, "leave", content)
         asked = self.joins.candidates(Wanted(who, room_id))
         taken: list[Event] = []
 
         async def attempt(server: ServerName) -> None:
-            taken.append(await self._leave(server, change))
+            taken.append(await self.joins.leave(server, change))
 
         try:
             with trio.move_on_after(LEAVE_S):
@@ -82,15 +86,6 @@ class Memberships:
             log.info("nobody heard that a user left", room=room_id, reason=error.text)
         await self._write(outside.put_left, room, who.user, taken[0] if taken else None)
         return True
-
-    async def _leave(self, server: ServerName, change: Change) -> Event:
-        event = (await self.joins.template(server, change)).event
-        path = (event.room_id, event.event_id)
-        uri = target("v2", "send_leave", *path)
-        await self.client.put_json(
-            server, uri, dict(event.json), limits=MAKE_LIMITS, ignore_backoff=True
-        )
-        return event
 
     # --- knocking
 

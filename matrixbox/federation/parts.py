@@ -14,12 +14,14 @@ from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.memberships import Memberships
 from matrixbox.federation.missed import Missed
 from matrixbox.federation.notary import Notary
+from matrixbox.federation.owed_joins import OwedJoins
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.queries import Queries
 from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.sender import Sender
 from matrixbox.federation.spaces import Spaces
 from matrixbox.federation.transport import Transport
+from matrixbox.federation.undecided import Undecided
 
 
 @frozen
@@ -37,6 +39,8 @@ class Federation:
     remotes: RoomRemotes
     inbound: Inbound
     joins: Joins
+    owed_joins: OwedJoins
+    undecided: Undecided
     memberships: Memberships
     queries: Queries
     backfill: Backfill

@@ -14,14 +14,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from attrs import frozen
 
 from matrixbox.core.events import CREATE, Event, membership_of
-from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId
+from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId, server_of
 from matrixbox.core.room_versions import RoomRules
-from matrixbox.rooms import checks, commit, outliers, succession
+from matrixbox.rooms import checks, commit, outliers, succession, unchecked
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.restricted import VOUCHER
 from matrixbox.rooms.state import SnapshotState
-from matrixbox.store import events, joins, names, rooms, servers, snapshots
+from matrixbox.store import (
+    events,
+    joins,
+    names,
+    outbound,
+    rooms,
+    servers,
+    snapshots,
+    undecided,
+)
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from matrixbox.store.joins import Entry, PartialRoom
@@ -29,6 +38,7 @@ from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import EventNid, RoomNid, SlotNid
 from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx
+from matrixbox.store.undecided import Kept
 
 MEMBER = "m.room.member"
 
@@ -49,11 +59,13 @@ class Partial:
 
 @frozen
 class Arrived:
-    """Our join as it was signed, and the state before it."""
+    """Our join as it was signed, and the state before it as a server has told it."""
 
     join: Event
     state: State
+    server: ServerName
     partial: Partial | None = None
+    undecided: Sequence[Kept] = ()  # events of that state that could not be checked yet
 
 
 def begin(tx: Tx, _env: Env, room_id: RoomId, rules: RoomRules) -> RoomNid:
@@ -125,9 +137,10 @@ def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:
         state = {**_voucher_of(tx, room, arrived.join), **state}
     before = snapshots.derive(tx, snapshots.EMPTY, state)
     auth = _judged(tx, room, arrived.join, SnapshotState(tx, before))
+    ends = _not_handed_over(tx, env, room, arrived.server)
     lay(tx, env, room, state)
     # What was the room's end is past; it is part of the history that our join closes.
-    rooms.set_head(tx, room, Head((), before))
+    rooms.set_head(tx, room, Head(ends, before))
     earlier = events.by_id(tx, arrived.join.event_id)
     unknown = [
         event_id
@@ -138,10 +151,29 @@ def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:
         arrived.join, room, rooms.rules(tx, room), (), auth, missing=unknown, told=before
     )
     stored = commit.store(
-        tx, env, candidate, Status.ACCEPTED, before, Head((), before), known=earlier
+        tx, env, candidate, Status.ACCEPTED, before, Head(ends, before), known=earlier
     )
     _settle(tx, room, stored, arrived.partial)
+    unchecked.keep(tx, room, stored.nid, arrived.undecided)
     return stored
+
+
+def _not_handed_over(tx: Tx, env: Env, room: RoomNid, server: ServerName) -> tuple[EventNid, ...]:
+    """The old ends of the graph that are ours, and that the server which let us in is still owed.
+
+    It cannot have had them, so our join does not stand on them, and what it told lacks them: they
+    stay ends, and their states are resolved with that of the join.
+    """
+    head, number = rooms.head(tx, room), outbound.server_of(tx, server)
+    if head is None or number is None:
+        return ()
+    after = outbound.cursor(tx, number)
+    return tuple(
+        nid
+        for nid in head.extremities
+        if server_of(events.by_nid(tx, nid).event.sender) == env.server_name
+        and outbound.is_owed(tx, number, room, nid, after)
+    )
 
 
 def _voucher_of(tx: Tx, room: RoomNid, join: Event) -> State:
@@ -182,6 +214,7 @@ def _settle(tx: Tx, room: RoomNid, stored: StoredEvent, partial: Partial | None)
     """What was remembered of the user's invitation is over; the members may be still to come."""
     user = names.add_user(tx, stored.event.sender)
     joins.drop_outside(tx, room, user)
+    undecided.drop_join(tx, room, user)
     succession.inherit(tx, user, room)
     if partial is None:
         joins.drop_partial(tx, room)

@@ -4,6 +4,9 @@ Matrix v1.19, Server-Server API, `send_join` with `omit_members` ([B8.05]).  Unt
 known, an event is judged by the memberships that it cites, where the state has none; they were
 judged themselves when they were stored.  When the state is whole, everything that came since the
 join is judged again upon it.
+
+Events of the state whose signers' keys could not be had are no part of it for now, which says
+nothing about them (T027): they are kept, and when they can be checked the same is done once more.
 """
 
 from __future__ import annotations
@@ -13,18 +16,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import define, field
 
 from matrixbox.core.events import CREATE, Event, StateKey, StateMap
-from matrixbox.rooms import arrival, checks
+from matrixbox.core.identifiers import EventId
+from matrixbox.rooms import arrival, checks, commit, unchecked
 from matrixbox.rooms.arrival import MEMBER, State
 from matrixbox.rooms.checks import Surroundings
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.extremities import DUMMY
 from matrixbox.rooms.state import SnapshotState, resolved
-from matrixbox.store import events, joins, names, rooms, servers, snapshots
+from matrixbox.store import events, joins, names, rooms, servers, snapshots, undecided
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import HIDDEN, Status
 from matrixbox.store.joins import PartialRoom
 from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid
 from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx
+from matrixbox.store.undecided import Kept, UndecidedRoom
 
 
 class WithMembers(Mapping[StateKey, Event]):
@@ -52,7 +58,13 @@ class WithMembers(Mapping[StateKey, Event]):
 
 def as_known(tx: Tx, room: RoomNid, cited: Sequence[Event], state: StateMap) -> StateMap:
     """What an event of a room is judged by: the state, or what is known of it so far."""
-    return state if joins.partial(tx, room) is None else WithMembers(state, cited)
+    if joins.partial(tx, room) is not None:
+        return WithMembers(state, cited)
+    if undecided.of_room(tx, room) is not None:
+        # What is cited was checked by now, or it would not be stored; the state lacks it yet.
+        late = undecided.are_state(tx, room, (event.event_id for event in cited))
+        return WithMembers(state, [event for event in cited if event.event_id in late])
+    return state
 
 
 def is_partial(tx: Tx, room: RoomNid) -> bool:
@@ -76,32 +88,91 @@ def assume_members(tx: Tx, env: Env, stored: StoredEvent, cited: Sequence[Stored
     arrival.prepare(tx, env, room, entries)
 
 
-def complete(tx: Tx, env: Env, flag: PartialRoom, state: State) -> None:
+def complete(tx: Tx, env: Env, flag: PartialRoom, state: State, kept: Sequence[Kept] = ()) -> None:
     """Put the room on its whole state: all that came since our join is judged again upon it.
 
-    Takes long: it belongs into a transaction of the writer's thread.  Raises Unusable when the
-    state does not let our user in.
+    ``kept`` are events of that state that could not be checked.  Takes long: it belongs into a
+    transaction of the writer's thread.  Raises Unusable when the state does not let our user in.
     """
     room = flag.room
     if joins.partial(tx, room) != flag:
         return
-    full = snapshots.derive(tx, snapshots.EMPTY, state)
-    again = _Again(tx, room)
-    join = events.by_nid(tx, flag.join)
-    again.put(join, full)
-    if join.nid in again.failed:
-        raise arrival.Unusable("the whole state does not allow our join")
-    since = joins.placed_since(tx, room, flag.join)
-    for nid in since:
-        again.redo(events.by_nid(tx, nid))
-    ends = _ends(tx, [flag.join, *since])
-    current = resolved(tx, room, [again.after_of(nid) for nid in ends], at_any_cost=True)
-    arrival.lay(tx, env, room, snapshots.state(tx, current))
-    rooms.set_head(tx, room, Head(ends, current))
+    _lay_anew(tx, env, room, flag.join, snapshots.derive(tx, snapshots.EMPTY, state))
     pos = tx.position()
     joins.drop_partial(tx, room, pos)
     servers.settle(tx, room, pos)
+    unchecked.keep(tx, room, flag.join, kept)
     tx.changed(rooms=(room,))
+
+
+def settle(
+    tx: Tx, env: Env, found: UndecidedRoom, decided: Sequence[EventId], false: Sequence[EventId]
+) -> None:
+    """Put the room on the state before our join with what is known of it now.
+
+    Those ``decided`` are stored; those ``false`` are no events of the room.  Takes long, like
+    :func:`complete`.  Raises Unusable when the state does not let our user in.
+    """
+    room = found.room
+    if undecided.of_room(tx, room) != found:
+        return
+    wanted = undecided.are_state(tx, room, decided)
+    before = snapshots.state(tx, SnapshotNid(events.by_nid(tx, found.join).snapshot or 0))
+    further = {
+        slot: nid
+        for _, nid, slot, status in joins.state_rows(tx, room, sorted(wanted))
+        if not status & Status.REJECTED and slot not in before
+    }
+    undecided.drop_events(tx, room, [*decided, *false])
+    if further:
+        full = snapshots.derive(tx, snapshots.EMPTY, {**before, **further})
+        _lay_anew(tx, env, room, found.join, full)
+        if joins.partial(tx, room) is None:
+            joins.drop_partial(tx, room, tx.position())
+    if undecided.of_room(tx, room) is None:
+        unchecked.forget(tx, room)
+
+
+def _lay_anew(tx: Tx, env: Env, room: RoomNid, join_nid: EventNid, full: SnapshotNid) -> None:
+    """Put our join, and all that came since, on another state."""
+    again = _Again(tx, room)
+    join = events.by_nid(tx, join_nid)
+    again.put(join, full)
+    if join.nid in again.failed:
+        raise arrival.Unusable("the whole state does not allow our join")
+    since = _in_order(tx, joins.placed_since(tx, room, join_nid))
+    for nid in since:
+        again.redo(events.by_nid(tx, nid))
+    head = rooms.head(tx, room)
+    # Ends that have nothing to do with our join: see arrival.finish.
+    others = {*(() if head is None else head.extremities)} - {join_nid, *since}
+    ends = (*sorted(others), *_ends(tx, [join_nid, *since]))
+    current = resolved(tx, room, [again.after_of(nid) for nid in ends], at_any_cost=True)
+    arrival.lay(tx, env, room, snapshots.state(tx, current))
+    rooms.set_head(tx, room, Head(ends, current))
+
+
+def _in_order(tx: Tx, since: Sequence[EventNid]) -> list[EventNid]:
+    """Events, each one after those of its parents that are among them."""
+    wanted, order, entered = set(since), list[EventNid](), set[EventNid]()
+    for first in since:
+        walk = [first]
+        while walk:
+            nid = walk[-1]
+            parents = [events.by_id(tx, one) for one in events.by_nid(tx, nid).event.prev_event_ids]
+            ahead = [
+                one.nid
+                for one in parents
+                if one is not None and one.nid in wanted and one.nid not in entered
+            ]
+            if nid in entered or not ahead:
+                walk.pop()
+                if nid not in entered:
+                    order.append(nid)
+                entered.add(nid)
+            else:
+                walk += ahead
+    return order
 
 
 def _ends(tx: Tx, since: Sequence[EventNid]) -> tuple[EventNid, ...]:
@@ -146,17 +217,21 @@ class _Again:
         tx, event = self.tx, stored.event
         status = Status(stored.status)
         if not status & Status.REJECTED_BY_AUTH:
-            status &= ~(Status.REJECTED | Status.SOFT_FAILED)
+            status &= ~(Status.REJECTED | commit.DISPUTED)
             if not self._allows(stored, before):
-                status |= Status.REJECTED
+                hearsay = status & Status.HEARSAY
+                status |= commit.DISPUTED if hearsay else Status.REJECTED
                 self.failed.add(stored.nid)
         following = before
-        if event.state_key is not None and not status & Status.REJECTED:
+        if event.state_key is not None and not status & commit.NO_EFFECT:
             slot = names.add_slot(tx, (event.type, event.state_key))
             following = snapshots.derive(tx, before, {slot: stored.nid})
         self.after[stored.nid] = following
         after = None if following == before else following
         joins.replace_snapshots(tx, stored.nid, before, after, int(status))
+        if stored.status & HIDDEN and not status & HIDDEN and event.type != DUMMY:
+            joins.show(tx, stored.nid, tx.position())
+            commit.relate(tx, events.by_nid(tx, stored.nid))
 
     def _allows(self, stored: StoredEvent, before: SnapshotNid) -> bool:
         tx = self.tx

@@ -30,14 +30,17 @@ from matrixbox.federation.memberships import Memberships
 from matrixbox.federation.missed import Missed
 from matrixbox.federation.network import NetworkTransport, new_transport
 from matrixbox.federation.notary import Notary
+from matrixbox.federation.owed_joins import OwedJoins
 from matrixbox.federation.own_keys import OwnKeys
 from matrixbox.federation.parts import Federation
 from matrixbox.federation.policies import PolicyRemotes
 from matrixbox.federation.queries import Queries
+from matrixbox.federation.reachability import Reachability
 from matrixbox.federation.remotes import RoomRemotes
 from matrixbox.federation.sender import Sender
 from matrixbox.federation.spaces import Spaces
 from matrixbox.federation.transport import Transport
+from matrixbox.federation.undecided import Undecided
 from matrixbox.rooms.receiving import Receiver
 from matrixbox.rooms.revising import Revisions
 from matrixbox.serve.base import Base
@@ -63,8 +66,13 @@ async def open_network(
     if transport is None:
         transport = new_transport(settings.outbound, base.env.server_name, base.parts)
     federation = _build(settings, base, transport, offload)
+    own_name = base.env.server_name
+    reachability = Reachability(own_name, federation.destinations, base.parts)
     async with trio.open_nursery() as nursery:
-        for name, service in _services(federation):
+        for name, service in [
+            *_services(federation),
+            ("federation.reachability", reachability.run),
+        ]:
             nursery.start_soon(partial(keep_running, service, name=name), name=name)
         try:
             yield federation
@@ -87,8 +95,13 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     env.policies.remote = PolicyRemotes(client)
     receiver = Receiver(store, env, remotes, keyring, env.policies.remote)
     arrivals = Arrivals(store, env, base.folder.path, offload)
-    completions = Completions(store, env, client, remotes, keyring, arrivals)
-    joins = Joins(store, env, client, keyring, receiver, arrivals, completions)
+    unchecked = Undecided(store, env, keyring)
+    completions = Completions(store, env, client, remotes, keyring, arrivals, unchecked.begin)
+    joins = Joins(store, env, client, keyring, receiver, arrivals, completions, unchecked.begin)
+    owed_joins = OwedJoins(store, env, keyring, joins)
+    joins.on_owed.append(owed_joins.owe)
+    keyring.on_keys += [unchecked.keys_came, owed_joins.keys_came]
+    destinations.on_sign_of_life += [unchecked.is_alive, owed_joins.is_alive]
     sender = Sender(store, env, client, destinations)
     env.typing.on_change = sender.typing
     if env.presence is not None:
@@ -110,7 +123,9 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
         backfill=Backfill(store, env, remotes, keyring, queries),
         spaces=Spaces(store, env.server_name, queries),
         joins=joins,
-        memberships=Memberships(store, env, client, keyring, joins),
+        owed_joins=owed_joins,
+        undecided=unchecked,
+        memberships=Memberships(store, env, client, keyring, joins, owed_joins),
         notary=Notary(store, env.clock, keyring, own),
         keys=KeyService(store, env.server_name, asked, lists, ClaimRates(env.clock)),
     )
@@ -132,6 +147,8 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     yield "rooms.revisions", Revisions(store, backfill.env).run
     yield "federation.joins", federation.joins.run
     yield "federation.completions", federation.joins.completions.run
+    yield "federation.owed_joins", federation.owed_joins.run
+    yield "federation.undecided", federation.undecided.run
     yield "e2ee.lists", federation.keys.lists.run
     announcer = Announcer(federation.keys.store, federation.keys.own)
     yield "e2ee.announcements", announcer.run

@@ -184,6 +184,13 @@ def replace_snapshots(
     tx.after_commit(tx.caches.events.drop, nid)
 
 
+def show(tx: Tx, nid: EventNid, pos: int) -> None:
+    """Give an event that was hidden so far its place at the timeline's end."""
+    tx.run("UPDATE event SET pos = ? WHERE nid = ? AND pos IS NULL", pos, nid)
+    tx.caches.events.drop(nid)
+    tx.after_commit(tx.caches.events.drop, nid)
+
+
 # --- rooms joined without their members
 
 

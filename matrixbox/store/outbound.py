@@ -238,6 +238,22 @@ def rooms_owed(tx: Tx, server: ServerNid, after: int) -> list[RoomNid]:
     return [RoomNid(row[0]) for row in rows]
 
 
+def is_owed(tx: Tx, server: ServerNid, room: RoomNid, nid: EventNid, after: int) -> bool:
+    """Whether one event is owed to a destination beyond a position."""
+    row = tx.one(
+        "SELECT 1 FROM outbound_event AS e WHERE e.room_nid = ?2 AND e.nid = ?3 AND e.pos > ?4"
+        " AND (EXISTS (SELECT 1 FROM room_server AS s"
+        "   WHERE s.room_nid = ?2 AND s.server_nid = ?1 AND e.pos >= s.since)"
+        "  OR EXISTS (SELECT 1 FROM room_server_past AS p WHERE p.server_nid = ?1"
+        "   AND p.room_nid = ?2 AND e.pos >= p.since AND e.pos <= p.until))",
+        server,
+        room,
+        nid,
+        after,
+    )
+    return row is not None
+
+
 # --- who is owed something
 
 
