@@ -77,6 +77,7 @@ CLOSED_AND_LIMITED = """
 token = "the word"
 """
 _SECRET = re.compile(rb"mb[lorx]_[\w-]{43}|correct horse battery staple")
+_DELAYED = re.compile(rb"mbd_[\w-]{43}")
 _READY = re.compile(r'\bready\b.*listening=\["([^":]+):(\d+)"')
 
 
@@ -102,11 +103,15 @@ class Server:
     def tokens_written(self) -> set[str]:
         """The files, log and database, in which a token or a password stands as such (T101)."""
         files = [self.log, *(self.log.parent / "data").rglob("*")]
-        return {
+        found = {
             file.name
             for file in files
             if file.is_file() and _SECRET.search(file.read_bytes()) is not None
         }
+        # What names a delayed event is enough to send it; its user can ask for it again.
+        if _DELAYED.search(self.log.read_bytes()) is not None:
+            found.add(self.log.name)
+        return found
 
 
 @contextmanager
