@@ -1,0 +1,220 @@
+"""Rounds of conversation under faults, each in a new encrypted room, each checked at its end."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+from attrs import define, field
+
+from tests.clients.conversation import Client, Refused
+from tests.clients.test_encryption import ENCRYPTION
+from tests.soak.faults import FAULTS
+from tests.soak.ledger import Letters, Said, Seen, compare
+from tests.soak.town import TELLS_LETTERS, Town, built, inhabited
+
+TALK_S = 15.0
+PAUSE_S = (0.1, 1.2)
+SETTLED_WITHIN_S = 90.0
+ALL_IN_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.5
+
+
+@define
+class Outcome:
+    """What a soak saw."""
+
+    seed: int
+    rounds: int = 0
+    said: int = 0
+    acknowledged: int = 0
+    readings: int = 0
+    letters: int = 0
+    lost: int = 0
+    undecryptable: int = 0
+    client_faults: int = 0
+    faults: Counter[str] = field(factory=Counter)
+    troubles: list[str] = field(factory=list)
+
+    def __str__(self) -> str:
+        """A few lines."""
+        faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
+        return (
+            f"{self.rounds} rounds, {self.said} messages said, {self.acknowledged} acknowledged, "
+            f"{self.readings} readings; {self.letters} messages between devices followed\n"
+            f"faults: {faults}\n"
+            f"lost: {self.lost}; undecryptable by the server's fault: {self.undecryptable}, "
+            f"by a client's: {self.client_faults}"
+        )
+
+
+async def soak(folder: Path, duration_s: float, seed: int, tell: Callable[[str], None]) -> Outcome:
+    """Play rounds until the time is over."""
+    outcome = Outcome(seed)
+    chance = random.Random(seed)
+    with built(folder) as buildings:
+        async with inhabited(buildings) as town:
+            letters = Letters()
+            until = trio.current_time() + duration_s
+            while trio.current_time() < until:
+                round_ = Round(town, chance, outcome, letters)
+                tell(await round_.play())
+            outcome.letters = letters.counted
+            for device, ends in letters.lost().items():
+                text = f"{len(ends)} acknowledged messages to the device {device} never came"
+                outcome.troubles.append(text)
+    return outcome
+
+
+@define
+class Round:
+    """One room, from its making to the moment when everything said in it has been read."""
+
+    town: Town
+    chance: random.Random
+    outcome: Outcome
+    letters: Letters
+    said: list[Said] = field(factory=list)
+    room: str = ""
+
+    async def play(self) -> str:
+        """Talk under faults, then wait and compare; a line about it."""
+        town, chance = self.town, self.chance
+        guest = await town.guest()
+        maker = chance.choice(town.people)
+        await self._gather(maker)
+        readers = [*town.people, guest]
+        faults = [chance.choice(FAULTS) for _ in range(chance.randrange(1, 4))]
+        async with trio.open_nursery() as nursery:
+            enough = trio.Event()
+            for person in town.people:
+                nursery.start_soon(self._talk, person, enough)
+            for fault in faults:
+                await trio.sleep(chance.uniform(0.5, TALK_S / len(faults)))
+                await fault(town, chance)
+                self.outcome.faults[fault.__name__] += 1
+                await town.go_on(town.people)
+            await trio.sleep(chance.uniform(0.5, 3))
+            enough.set()
+        started = trio.current_time()
+        await self._settle(readers)
+        await guest.do("logout")
+        self.outcome.rounds += 1
+        names = " ".join(fault.__name__ for fault in faults)
+        took = trio.current_time() - started
+        return (
+            f"round {self.outcome.rounds}: {maker.name}'s room; {names}; "
+            f"{len(self.said)} said, settled in {took:.1f} s"
+        )
+
+    async def _gather(self, maker: Client) -> None:
+        """A new encrypted room with everybody in it."""
+        others = [person for person in self.town.people if person is not maker]
+        self.room = await maker.create_room(
+            preset="private_chat",
+            invite=[other.user_id for other in others],
+            initial_state=[ENCRYPTION],
+        )
+        for other in others:
+            await other.until(lambda view: view["membership"] == "invite", room=self.room)
+            await other.do("join", room=self.room)
+        for person in self.town.people:
+            await person.until(
+                lambda view: view.get("joined") == len(self.town.people), room=self.room
+            )
+
+    async def _talk(self, person: Client, enough: trio.Event) -> None:
+        """Say something now and then, until it is enough."""
+        number = 0
+        while not enough.is_set():
+            await trio.sleep(self.chance.uniform(*PAUSE_S))
+            number += 1
+            one = Said(person, f"{person.name} {self.outcome.rounds} {number}")
+            self.said.append(one)
+            with suppress(Refused, trio.TooSlowError):
+                one.event_id = await person.say(self.room, one.body)
+
+    async def _settle(self, readers: list[Client]) -> None:
+        """Everything is well again: wait until everybody has read everything, and judge."""
+        await self.town.go_on(self.town.people)
+        for person in self.town.people:
+            if person.kind == "js":
+                await person.do("resend", room=self.room)
+        for person in self.town.people:
+            await self._learn(person)
+        left: dict[str, Seen] = {}
+        async with trio.open_nursery() as nursery:
+            for reader in readers:
+                nursery.start_soon(self._read_all, reader, left)
+        await self._read_letters(readers)
+        self._judge(readers, left)
+
+    async def _learn(self, sender: Client) -> None:
+        """What a client sent again when the network was back has an event by now."""
+        unknown = {one.body: one for one in self.said if one.sender is sender and not one.event_id}
+        with trio.move_on_after(ALL_IN_WITHIN_S):
+            while unknown:
+                view = await sender.do("view", room=self.room)
+                for event in view["timeline"]:
+                    one = unknown.pop(event["body"], None)
+                    if one is not None and event["status"] in (None, "sent"):
+                        one.event_id = event["id"]
+                if sender.kind == "nio":  # it gives up in the end, and says so
+                    return
+                await trio.sleep(LOOK_EVERY_S)
+        for body in unknown:
+            self.outcome.troubles.append(f"{sender.name} ({sender.kind}) never got {body!r} sent")
+
+    async def _read_all(self, reader: Client, left: dict[str, Seen]) -> None:
+        """Look again and again, until nothing is left to come, or too much time is over."""
+        with trio.move_on_after(SETTLED_WITHIN_S):
+            while True:
+                await self._fill(reader)
+                left[reader.name] = compare(self.said, await reader.do("view", room=self.room))
+                if left[reader.name].is_complete:
+                    return
+                await trio.sleep(LOOK_EVERY_S)
+
+    async def _fill(self, reader: Client) -> None:
+        """Fetch what came while the reader did not look; what that brings is seen in the view."""
+        if reader.kind != "nio":
+            with suppress(Refused):
+                while await reader.do("back", room=self.room, limit=50):
+                    pass
+
+    async def _read_letters(self, readers: list[Client]) -> None:
+        for reader in readers:
+            if reader.kind in TELLS_LETTERS:
+                self.letters.record(reader, await reader.do("letters"))
+
+    def _judge(self, readers: list[Client], left: dict[str, Seen]) -> None:
+        """Count, and say what is wrong."""
+        outcome = self.outcome
+        acknowledged = [one for one in self.said if one.event_id is not None]
+        outcome.said += len(self.said)
+        outcome.acknowledged += len(acknowledged)
+        outcome.readings += len(acknowledged) * len(readers)
+        lost_letters = self.letters.lost()
+        for reader in readers:
+            seen = left.get(reader.name, Seen(acknowledged, [], []))
+            where = f"round {outcome.rounds + 1}, {reader.name} ({reader.kind}), room {self.room}"
+            outcome.lost += len(seen.missing)
+            for one in seen.missing:
+                outcome.troubles.append(f"{where}: {one.event_id} {one.body!r} never came")
+            for body in seen.doubled:
+                outcome.troubles.append(f"{where}: came twice: {body}")
+            device = (reader.user_id, reader.device_id)
+            tells = reader.kind in TELLS_LETTERS
+            for one in seen.undecryptable:
+                proven = tells and one.sender.kind in TELLS_LETTERS and device not in lost_letters
+                if proven:
+                    outcome.client_faults += 1
+                else:
+                    outcome.undecryptable += 1
+                    outcome.troubles.append(
+                        f"{where}: {one.event_id} {one.body!r} is not decryptable"
+                    )

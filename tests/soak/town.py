@@ -1,0 +1,116 @@
+"""The servers, the networks between them and the clients, and the people who use them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import trio
+from attrs import define, frozen
+
+from tests.clients.conversation import Client, Company, Kind, Program, connected, running_program
+from tests.clients.programs import command_of, why_not
+from tests.federation.gate import Gate
+from tests.federation.pair import VENV, Pair, federating
+from tests.peers.installing import has_synapse
+from tests.server import free_port
+
+KINDS: tuple[Kind, ...] = ("js", "nio", "rust")
+CLIENT_ADDRESS = "127.0.0.1"
+TELLS_LETTERS = ("js", "nio")  # whose messages between devices the tests can see
+
+
+def missing() -> str | None:
+    """Why no soak can run here; None if it can."""
+    if not has_synapse(VENV):
+        return "Synapse is not installed (tests/run.py does it)"
+    return next((why_not(kind) for kind in KINDS if command_of(kind) is None), None)
+
+
+@frozen
+class Buildings:
+    """What runs, but for the clients in their programs."""
+
+    pair: Pair
+    street: Gate  # between our server and its clients
+    programs: dict[Kind, Program]
+
+
+@contextmanager
+def built(folder: Path) -> Iterator[Buildings]:
+    """Start everything; AssertionError in the end if our server tells of errors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        pair = stack.enter_context(federating(folder))
+        back = (CLIENT_ADDRESS, pair.server.port)
+        street = stack.enter_context(Gate((CLIENT_ADDRESS, free_port()), back))
+        programs: dict[Kind, Program] = {}
+        for kind in KINDS:
+            (folder / kind).mkdir()
+            command = command_of(kind)
+            assert command is not None, why_not(kind)
+            programs[kind] = stack.enter_context(running_program(command, folder / kind))
+        yield Buildings(pair, street, programs)
+
+
+@define(eq=False)
+class Town:
+    """The clients: Ann, Bob and Cy with us, Dan on Synapse."""
+
+    buildings: Buildings
+    ours: Company
+    theirs: Company
+    people: list[Client]
+    guests: int = 0
+
+    @property
+    def local(self) -> list[Client]:
+        """Those with us."""
+        return self.people[:-1]
+
+    @property
+    def remote(self) -> Client:
+        """The one on Synapse."""
+        return self.people[-1]
+
+    async def guest(self) -> Client:
+        """A new device of Bob's, on a library that tells what it has been sent."""
+        self.guests += 1
+        client = await self.ours.login("nio", "bob", f"guest{self.guests}", encryption=True)
+        await client.do("letters")
+        return client
+
+    async def go_on(self, clients: list[Client]) -> None:
+        """Tell the clients that the network is back, as a phone does."""
+        for client in clients:
+            if client.kind in ("js", "rust"):
+                await client.do("resume")
+
+
+@asynccontextmanager
+async def inhabited(buildings: Buildings) -> AsyncIterator[Town]:
+    """Sign everybody in."""
+    front, theirs = buildings.street.front, buildings.pair.theirs
+    async with trio.open_nursery() as nursery:
+        lines = await connected(buildings.programs, nursery)
+        here = cast("Any", SimpleNamespace(base_url=f"http://{front[0]}:{front[1]}"))
+        there = cast("Any", SimpleNamespace(base_url=f"http://{theirs.address}:{theirs.port}"))
+        town = Town(buildings, Company(here, lines, "soak"), Company(there, lines, "soak"), [])
+        for kind, name in (("js", "ann"), ("nio", "bob"), ("rust", "cy")):
+            town.people.append(await town.ours.register(cast("Kind", kind), name, encryption=True))
+        dan = await trio.to_thread.run_sync(theirs.person, "dan")
+        client = await town.theirs._new("js", "dan", encryption=True)
+        localpart = dan.user_id[1:].partition(":")[0]
+        await town.theirs._signed_in(client, "login", user=localpart, password="secret")
+        await client.do("start", encryption=True)
+        town.people.append(client)
+        for person in town.people:
+            if person.kind in TELLS_LETTERS:
+                await person.do("letters")
+        try:
+            yield town
+        finally:
+            nursery.cancel_scope.cancel()
