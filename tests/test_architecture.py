@@ -53,6 +53,7 @@ ONLY_IN = {
     "argon2": {"accounts"},
     "dns": {"net"},
     "h11": {"net", "api"},
+    "smtplib": {"net"},
     "tomllib": {"config"},
     "argparse": {"cli"},
     "nacl": {"core", "household", "accounts"},

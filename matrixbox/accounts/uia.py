@@ -9,22 +9,37 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from attrs import define, field, frozen
 
 from matrixbox.clock import Clock
 from matrixbox.core.json import Json, encode_canonical
-from matrixbox.errors import AuthenticationNeeded, BadJson, Forbidden, MatrixError
+from matrixbox.errors import (
+    AuthenticationNeeded,
+    BadJson,
+    Forbidden,
+    MatrixError,
+    ThreepidRefused,
+)
 
 LIFETIME_S = 600.0
 MAX_SESSIONS = 1_000
 
 Flow = tuple[str, ...]
-Stage = Callable[[Mapping[str, Json]], Awaitable[None]]
+Stage = Callable[[Mapping[str, Json]], Awaitable[object]]
+"""Checks an answer; what it returns is handed to who asked for the authentication."""
 
 
 class Refused(Forbidden):
     """A stage that the user cannot pass, however often he tries: there is nothing to try again."""
+
+
+class TooEarly(ThreepidRefused):
+    """A stage that will be passed once the user has done something elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("M_THREEPID_AUTH_FAILED", text)
 
 
 @frozen
@@ -47,6 +62,9 @@ class _Session:
     action: Action
     until_s: float
     completed: list[str] = field(factory=list)
+    results: dict[str, object] = field(factory=dict)
+    # Answers that were too early: something has yet to happen elsewhere.
+    early: dict[str, Mapping[str, Json]] = field(factory=dict)
 
 
 @define(eq=False)
@@ -63,8 +81,10 @@ class Uia:
         flows: Sequence[Flow],
         stages: Mapping[str, Stage],
         params: Mapping[str, Json] | None = None,
-    ) -> None:
-        """Return when one flow is complete; else raise AuthenticationNeeded with what is left.
+    ) -> Mapping[str, object]:
+        """What the stages gave, when one flow is complete.
+
+        Raises AuthenticationNeeded with what is left.
 
         ``stages`` hold a check for each type, which raises MatrixError when it fails, and Refused
         where that ends the matter.
@@ -76,13 +96,17 @@ class Uia:
             raise BadJson("`auth` is an object.")
         kind = auth.get("type")
         key, session = self._resume(action, auth.get("session"))
+        if kind is None:
+            await self._look_again(session, flows, stages)
         if kind is not None and kind not in session.completed:
             if not isinstance(kind, str) or kind not in self._next(flows, session.completed):
                 failure = Forbidden("That stage is not offered now.")
                 raise self._needed(key, session, flows, params, failure)
             try:
-                await stages[kind](auth)
+                session.results[kind] = await stages[kind](auth)
             except MatrixError as error:
+                if isinstance(error, TooEarly):
+                    session.early[kind] = auth
                 if error.status == 429 or isinstance(error, Refused):
                     raise
                 raise self._needed(key, session, flows, params, error) from error
@@ -90,16 +114,37 @@ class Uia:
         if tuple(session.completed) not in [tuple(flow) for flow in flows]:
             raise self._needed(key, session, flows, params)
         self._sessions.pop(key, None)
+        return session.results
+
+    async def _look_again(
+        self, session: _Session, flows: Sequence[Flow], stages: Mapping[str, Stage]
+    ) -> None:
+        """Try answers again that were too early ([C3.03])."""
+        for kind, auth in [*session.early.items()]:
+            if kind in self._next(flows, session.completed):
+                with suppress(TooEarly):  # it still is
+                    session.results[kind] = await stages[kind](auth)
+                    session.completed.append(kind)
+                    del session.early[kind]
 
     def action_of(self, key: str) -> Action:
         """What a session was begun for; raises Forbidden without such a session."""
         return self._known(key).action
 
-    def complete(self, key: str, kind: str) -> None:
+    def complete(self, key: str, kind: str, result: object = None) -> None:
         """Note that a stage was passed on its fallback page."""
         session = self._known(key)
         if kind not in session.completed:
             session.completed.append(kind)
+            session.results[kind] = result
+
+    def early(self, key: str, kind: str) -> Mapping[str, Json] | None:
+        """An answer to a stage that was too early."""
+        return self._known(key).early.get(kind)
+
+    def remember_early(self, key: str, kind: str, auth: Mapping[str, Json]) -> None:
+        """Note an answer that will be right once something has happened elsewhere."""
+        self._known(key).early[kind] = auth
 
     def _known(self, key: Json) -> _Session:
         session = self._sessions.get(key) if isinstance(key, str) else None

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from matrixbox.config.settings import Settings, sections, settings_of
+from matrixbox.config.settings import Email, Settings, sections, settings_of
 from matrixbox.core.identifiers import InvalidIdentifier, is_user_id, parse_server_name
 
 MAX_FILE_BYTES = 256 * 1024
@@ -157,10 +157,24 @@ def _contradictions(
         for name in ("cert", "key"):
             if getattr(settings.tls, name) is None:
                 yield f"tls.{name}", 'must name a file when tls.mode is "files"'
+    yield from _mail_contradictions(settings.email)
     for name, section in sections().items():
         for key, (field, setting) in settings_of(section).items():
             if setting.secret and getattr(getattr(settings, name), field) and _is_public(path):
                 yield f"{name}.{key}", f"is a secret, but anybody can read it: chmod o= {path}"
+
+
+def _mail_contradictions(email: Email) -> Iterator[tuple[str, str]]:
+    if not email.smtp_host:
+        return
+    if email.sender.count("@") != 1 or not email.sender.isprintable():
+        yield "email.from", "must be an address such as matrixbox@example.org to send mail from"
+    if not email.smtp_port:
+        yield "email.smtp_port", "must not be 0 where there is a mail server"
+    if email.user and email.password_file is None:
+        yield "email.password_file", "is missing; email.user needs a password"
+    if email.user and email.security == "none":
+        yield "email.security", 'must not be "none" where a password is sent'
 
 
 def _is_server_name(name: str) -> bool:

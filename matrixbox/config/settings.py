@@ -17,6 +17,7 @@ from matrixbox.config.kinds import Address, Kind
 HASH_COSTS = ("normal", "lowest")
 TLS_MODES = ("off", "files", "acme")
 PUBLISHERS = ("anyone", "admins", "nobody")
+MAIL_SECURITY = ("auto", "tls", "starttls", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 ROOM_VERSIONS = tuple(str(version) for version in range(1, 13))
 
@@ -245,8 +246,8 @@ class Features:
     third_party_ids: bool = _setting(
         kinds.flag(),
         False,
-        "Whether users can add e-mail addresses to their accounts.",
-        in_effect=False,
+        "Whether users can add e-mail addresses to their accounts, sign in by them, and set a new "
+        "password by mail. The section [email] says how mail is sent.",
     )
     legacy_media: bool = _setting(
         kinds.flag(),
@@ -320,14 +321,20 @@ class Turn:
 class Email:
     """[email]"""
 
-    smtp_host: str = _setting(
-        kinds.text(), "", "Mail server. Empty: no mail is sent.", in_effect=False
-    )
+    smtp_host: str = _setting(kinds.text(), "", "Mail server. Empty: no mail is sent.")
     smtp_port: int = _setting(
-        kinds.number(0, 65_535), 25, "The port of the mail server.", in_effect=False
+        kinds.number(0, 65_535), 25, "The port of the mail server: usually 465, 587 or 25."
     )
-    sender: str = _setting(
-        kinds.text(), "", "The address that mail comes from.", key="from", in_effect=False
+    sender: str = _setting(kinds.text(), "", "The address that mail comes from.", key="from")
+    security: Literal["auto", "tls", "starttls", "none"] = _setting(
+        kinds.text(choices=MAIL_SECURITY),
+        "auto",
+        '"tls": encrypted from the start. "starttls": encrypted, or nothing is sent. "none": as it '
+        'is. "auto": none on this machine, tls on port 465, else starttls.',
+    )
+    user: str = _setting(kinds.text(), "", "Who signs in to the mail server. Empty: nobody does.")
+    password_file: Path | None = _setting(
+        kinds.path(), None, "A file with the password of that user, which only we may read."
     )
 
 

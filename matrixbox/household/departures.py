@@ -24,6 +24,7 @@ from matrixbox.rooms.residence import is_resident
 from matrixbox.store import (
     account_data,
     accounts,
+    addresses,
     delayed,
     erasure,
     key_backup,
@@ -56,6 +57,7 @@ def close_account(tx: Tx, account: Account, *, erase: bool = False) -> None:
     delayed.forget_user(tx, account.user)
     keys.forget_user(tx, account.user)
     key_backup.forget_user(tx, account.user)
+    addresses.forget_user(tx, account.user)
     if erase:
         erasure.forget_user(tx, account.user, tx.position())
     tx.changed(users=(account.user,), topics=(TOPIC,))

@@ -66,6 +66,7 @@ async def run_services(
         for services in (
             _household(base, authenticator),
             push_services(settings, base, federation, gateway),
+            _mail(settings, base),
         ):
             for name, service in services:
                 nursery.start_soon(partial(keep_running, service, name=name), name=name)
@@ -85,6 +86,14 @@ def _household(base: Base, authenticator: Authenticator) -> Iterator[tuple[str, 
     yield "rooms.delayed", base.delays.run
     yield "household.departures", Departures(base.store, base.env).run
     yield "household.guests", GuestKeeper(base.store, base.env).run
+
+
+def _mail(settings: Settings, base: Base) -> Iterator[tuple[str, Service]]:
+    if settings.email.smtp_host:
+        # The library for messages is a large one, and most servers send none.
+        from matrixbox.serve.mailing import mail_services  # noqa: PLC0415
+
+        yield from mail_services(settings, base)
 
 
 async def _clean(base: Base, authenticator: Authenticator) -> None:

@@ -675,16 +675,15 @@ CREATE INDEX threepid_by_user ON threepid (user_nid);
 
 CREATE TABLE validation (
     sid          TEXT PRIMARY KEY,
-    purpose      INTEGER NOT NULL,            -- see validations.Purpose
+    purpose      INTEGER NOT NULL,            -- see addresses.Purpose
     address      TEXT NOT NULL,
-    user_nid     INTEGER NOT NULL,            -- 0: not for one account
     secret_hash  BLOB NOT NULL,               -- SHA-256 of the client's secret
     send_attempt INTEGER NOT NULL,
     token_hash   BLOB,                        -- SHA-256; NULL: no link was sent, or it was used
     next_link    TEXT,
     until_ms     INTEGER NOT NULL,
     validated_ms INTEGER,
-    UNIQUE (purpose, address, user_nid, secret_hash)
+    UNIQUE (purpose, address, secret_hash)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE mail (
@@ -692,12 +691,10 @@ CREATE TABLE mail (
     recipient TEXT NOT NULL,
     subject   TEXT NOT NULL,
     text      TEXT NOT NULL,
-    made_ms   INTEGER NOT NULL,
     due_ms    INTEGER NOT NULL,
+    until_ms  INTEGER NOT NULL,               -- of no use any more
     attempts  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-
-CREATE INDEX mail_due ON mail (due_ms);
 
 CREATE TABLE delayed_event (
     nid        INTEGER PRIMARY KEY,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from matrixbox.accounts import registration, sessions
+from matrixbox.accounts import addresses, registration, sessions
+from matrixbox.accounts.addresses import Proof
 from matrixbox.accounts.sessions import SignedIn
 from matrixbox.accounts.throttle import GUESTS_ADDRESS, REGISTRATION_ADDRESS
 from matrixbox.accounts.uia import Action, Flow
@@ -17,9 +18,12 @@ from matrixbox.api.call import Call
 from matrixbox.api.client.session import signed_in, wants_refreshing
 from matrixbox.api.client.stages import (
     DUMMY,
+    EMAIL,
     TOKEN,
+    email_stage,
     is_registration_token,
     nothing,
+    sends_mail,
     token_stage,
 )
 from matrixbox.api.routes import Auth, RouteTable
@@ -27,6 +31,7 @@ from matrixbox.core.identifiers import DeviceId
 from matrixbox.core.json import Json
 from matrixbox.errors import Forbidden, GuestAccessForbidden, InvalidParam, MissingParam
 from matrixbox.store.accounts import Account
+from matrixbox.store.addresses import Purpose
 from matrixbox.store.transaction import Tx
 
 routes = RouteTable()
@@ -43,6 +48,8 @@ def registration_flows(call: Call) -> list[Flow]:
     if settings.token:
         # The dummy stage says nothing, but matrix-nio can only register where it follows the token.
         flows.append((TOKEN, DUMMY))
+    if sends_mail(call):
+        flows += [tuple(EMAIL if one == DUMMY else one for one in flow) for flow in flows]
     return flows
 
 
@@ -65,8 +72,13 @@ async def register(call: Call) -> dict[str, Json]:
     if password is not None:
         services.passwords.check_new(password)
     action = Action.of("", "register", body)
-    stages = {DUMMY: nothing, TOKEN: token_stage(call)}
-    await services.uia.require(action, body.get("auth"), flows, stages)
+    stages = {
+        DUMMY: nothing,
+        TOKEN: token_stage(call),
+        EMAIL: email_stage(call, Purpose.REGISTER),
+    }
+    passed = await services.uia.require(action, body.get("auth"), flows, stages)
+    proof = passed.get(EMAIL)
     if password is None:
         raise MissingParam("`password` is missing.")
     services.throttle.take(REGISTRATION_ADDRESS, call.address)
@@ -77,6 +89,7 @@ async def register(call: Call) -> dict[str, Json]:
         device,
         wants_refreshing(call, body),
         guest_token,
+        proof if isinstance(proof, Proof) else None,
     )
     account, opened = await services.store.write(_make, call, wanted)
     if opened is None:
@@ -93,14 +106,20 @@ class Wanted:
     device: tuple[DeviceId | None, str | None] | None
     refreshable_ms: int | None
     guest_token: str | None
+    proof: Proof | None  # of an e-mail address
 
 
 def _make(tx: Tx, call: Call, wanted: Wanted) -> tuple[Account, SignedIn | None]:
     now_ms = call.services.env.clock.now_ms()
     rest = (wanted.password_hash, now_ms, wanted.device, wanted.refreshable_ms)
     if wanted.guest_token is not None:
-        return registration.upgrade(tx, wanted.guest_token, wanted.localpart, *rest)
-    return registration.register(tx, call.services.env.server_name, wanted.localpart, *rest)
+        made = registration.upgrade(tx, wanted.guest_token, wanted.localpart, *rest)
+    else:
+        server_name = call.services.env.server_name
+        made = registration.register(tx, server_name, wanted.localpart, *rest)
+    if wanted.proof is not None:
+        addresses.give(tx, made[0].user, wanted.proof, now_ms)
+    return made
 
 
 async def _register_guest(call: Call, body: parse.Body) -> dict[str, Json]:

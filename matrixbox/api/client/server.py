@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from matrixbox.api.call import Call
 from matrixbox.api.client.delayed import allowance
+from matrixbox.api.client.stages import sends_mail
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import ROOM_VERSIONS
@@ -44,7 +45,7 @@ async def capabilities(call: Call) -> dict[str, Json]:
             "default": default,
             "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
         },
-        "m.3pid_changes": {"enabled": False},
+        "m.3pid_changes": {"enabled": sends_mail(call)},
         "m.get_login_token": {"enabled": True},
         "m.profile_fields": {"enabled": True},
         "m.set_displayname": {"enabled": True},

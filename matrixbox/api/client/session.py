@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matrixbox.accounts import refreshing, sessions
+from matrixbox.accounts.addresses import parse_email
 from matrixbox.accounts.throttle import REFRESHING_ADDRESS, SIGN_IN_ADDRESS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, BodyKind, RouteTable
 from matrixbox.core.identifiers import InvalidIdentifier, localpart_of, parse_user_id, server_of
 from matrixbox.core.json import Json
-from matrixbox.errors import BadJson, Forbidden, Unknown, UserDeactivated, UserLocked
-from matrixbox.store import accounts
+from matrixbox.errors import BadJson, Forbidden, InvalidParam, Unknown, UserDeactivated, UserLocked
+from matrixbox.store import accounts, addresses
 from matrixbox.store.accounts import Account, AccountState
 
 routes = RouteTable()
@@ -52,7 +53,7 @@ async def login(call: Call) -> dict[str, Json]:
 
 async def _by_password(call: Call, body: parse.Body) -> Account:
     services = call.services
-    localpart = local_name(identified(body), services.env.server_name)
+    localpart = identified(call, body)
     return await sessions.check_password(
         services.store,
         services.passwords,
@@ -115,16 +116,37 @@ async def refresh(call: Call) -> dict[str, Json]:
     }
 
 
-def identified(body: parse.Body) -> str:
-    """The user that a login or a stage of authentication names."""
+def identified(call: Call, body: parse.Body) -> str:
+    """The localpart of the user that a login or a stage of authentication names ([C2.02]).
+
+    For an address that nobody has it is a name that nobody has: whoever tries learns nothing.
+    """
     identifier = body.get("identifier")
     if identifier is None:
-        return parse.text(body, "user")
+        if "user" not in body and "medium" in body:
+            return _owner(call, parse.text(body, "medium"), parse.text(body, "address"))
+        return local_name(parse.text(body, "user"), call.services.env.server_name)
     if not isinstance(identifier, Mapping):
         raise BadJson("`identifier` is an object.")
-    if parse.text(identifier, "type") != "m.id.user":
-        raise Forbidden(WRONG)  # we keep no addresses or numbers of people
-    return parse.text(identifier, "user")
+    kind = parse.text(identifier, "type")
+    if kind == "m.id.thirdparty":
+        return _owner(call, parse.text(identifier, "medium"), parse.text(identifier, "address"))
+    if kind != "m.id.user":
+        return _owner(call, kind, "")  # nobody is known by a telephone number
+    return local_name(parse.text(identifier, "user"), call.services.env.server_name)
+
+
+def _owner(call: Call, medium: str, address: str) -> str:
+    """The localpart of an address' owner; never that of anybody else."""
+    found: str | None = None
+    if medium == addresses.EMAIL:
+        try:
+            folded = parse_email(address)
+        except InvalidParam as error:
+            raise Forbidden(WRONG) from error
+        found = call.services.store.read(addresses.localpart_of_owner, folded)
+        address = folded
+    return found if found is not None else f"\0{medium} {address}"
 
 
 def local_name(user: str, server_name: str) -> str:

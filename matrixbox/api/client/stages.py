@@ -6,17 +6,21 @@ Matrix v1.19, Client-Server API, "Authentication types" ([C3.05], [C3.08], T097)
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 
-from matrixbox.accounts import sessions
-from matrixbox.accounts.throttle import REGISTRATION_ADDRESS
-from matrixbox.accounts.uia import Action, Refused, Stage
+from matrixbox.accounts import addresses, sessions
+from matrixbox.accounts.addresses import Proof
+from matrixbox.accounts.throttle import MAIL_CHECKS, REGISTRATION_ADDRESS
+from matrixbox.accounts.uia import Action, Refused, Stage, TooEarly
 from matrixbox.api import parse
 from matrixbox.api.call import Call
-from matrixbox.api.client.session import identified, local_name
+from matrixbox.api.client.session import identified
 from matrixbox.core.identifiers import UserId, localpart_of
-from matrixbox.errors import Forbidden
+from matrixbox.errors import BadJson, Forbidden, ThreepidRefused
+from matrixbox.store.addresses import Purpose
 
 DUMMY, TOKEN, PASSWORD = "m.login.dummy", "m.login.registration_token", "m.login.password"
+EMAIL = "m.login.email.identity"
 
 
 async def nothing(auth: parse.Body) -> None:
@@ -56,7 +60,7 @@ def password_stage(call: Call, user_id: str) -> Stage:
     localpart = localpart_of(UserId(user_id))
 
     async def check(auth: parse.Body) -> None:
-        if local_name(identified(auth), services.env.server_name) != localpart:
+        if identified(call, auth) != localpart:
             raise Refused("That is another user.")
         await sessions.check_password(
             services.store,
@@ -68,3 +72,28 @@ def password_stage(call: Call, user_id: str) -> Stage:
         )
 
     return check
+
+
+def email_stage(call: Call, purpose: Purpose) -> Stage:
+    """The stage that is passed when a link in a message was opened; it gives the proof."""
+    services = call.services
+
+    async def check(auth: parse.Body) -> Proof:
+        creds = auth.get("threepid_creds", auth.get("threepidCreds"))
+        if not isinstance(creds, Mapping):
+            raise BadJson("`threepid_creds` is an object.")
+        services.throttle.take(MAIL_CHECKS, call.address)
+        proof = Proof(parse.text(creds, "sid"), parse.text(creds, "client_secret"), purpose)
+        try:
+            services.store.read(addresses.require_proven, proof, services.env.clock.now_ms())
+        except ThreepidRefused as error:
+            raise TooEarly(error.text) from error
+        return proof
+
+    return check
+
+
+def sends_mail(call: Call) -> bool:
+    """Whether addresses of people are kept, and messages sent to them."""
+    settings = call.services.settings
+    return bool(settings.features.third_party_ids and settings.email.smtp_host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matrixbox.api.client import (
     account,
     account_data,
+    addresses,
     calls,
     dehydrated,
     delayed,
@@ -40,13 +41,15 @@ from matrixbox.api.client import (
     typing,
     user_directory,
 )
-from matrixbox.api.pages import fallback
+from matrixbox.api.pages import confirming, fallback
 from matrixbox.api.routes import RouteTable
 
 MODULES = (
     account,
     account_data,
+    addresses,
     calls,
+    confirming,
     dehydrated,
     delayed,
     devices,

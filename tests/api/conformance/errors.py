@@ -39,7 +39,11 @@ STATUSES: Mapping[str, frozenset[int]] = {
         "M_PROFILE_TOO_LARGE": (400,),
         "M_RESOURCE_LIMIT_EXCEEDED": (403,),
         "M_ROOM_IN_USE": (400,),
+        "M_SERVER_NOT_TRUSTED": (400,),
+        "M_THREEPID_AUTH_FAILED": (403,),
         "M_THREEPID_DENIED": (403,),
+        "M_THREEPID_IN_USE": (400,),
+        "M_THREEPID_MEDIUM_NOT_SUPPORTED": (400,),
         "M_TOO_LARGE": (413, 414, 431),  # the body or event, the request line, the headers
         "M_UNABLE_TO_AUTHORISE_JOIN": (400,),
         "M_UNABLE_TO_GRANT_JOIN": (400,),

@@ -115,6 +115,7 @@ class Place:
             "room_id": room,
             "room_id_or_alias": room,
             "rule_id": "own",
+            "sid": "unknown",
             "state_key": "",
             "tag": "u.tag",
             "txn_id": "t",

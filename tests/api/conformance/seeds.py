@@ -117,6 +117,7 @@ DELAYED = f"{CLIENT}/unstable/org.matrix.msc4140"
 DEHYDRATED = f"{CLIENT}/unstable/org.matrix.msc3814.v1/dehydrated_device"
 
 # By method and path: bodies and queries. Texts that begin with % stand for a value of the place.
+IDENTITY = {"client_secret": "s", "id_server": "id.test", "id_access_token": "t", "sid": "1"}
 BODIES: Mapping[str, list[Any]] = {
     f"POST {CLIENT}/v3/register": [
         {
@@ -139,6 +140,28 @@ BODIES: Mapping[str, list[Any]] = {
         {"type": "m.login.password", "user": "%user_id", "password": PASSWORD},
     ],
     f"POST {CLIENT}/v3/user_directory/search": [{"search_term": "x y", "limit": 5}],
+    **{
+        f"POST {CLIENT}/v3/{path}/email/requestToken": [
+            {
+                "client_secret": "s",
+                "email": "a@example.org",
+                "send_attempt": 1,
+                "next_link": "https://app.test/next",
+            }
+        ]
+        for path in ("register", "account/password", "account/3pid")
+    },
+    **{
+        f"POST {CLIENT}/v3/{path}/msisdn/requestToken": [
+            {"client_secret": "s", "country": "GB", "phone_number": "1", "send_attempt": 1}
+        ]
+        for path in ("register", "account/password", "account/3pid")
+    },
+    f"POST {CLIENT}/v3/account/3pid/add": [{"client_secret": "s", "sid": "1"}],
+    f"POST {CLIENT}/v3/account/3pid/bind": [IDENTITY],
+    f"POST {CLIENT}/v3/account/3pid": [{"three_pid_creds": IDENTITY}],
+    f"POST {CLIENT}/v3/account/3pid/delete": [{"medium": "email", "address": "a@example.org"}],
+    f"POST {CLIENT}/v3/account/3pid/unbind": [{"medium": "email", "address": "a@example.org"}],
     f"POST {CLIENT}/v3/refresh": [{"refresh_token": "mbr_x"}],
     f"POST {CLIENT}/v1/login/get_token": [{}],
     f"POST {CLIENT}/v3/account/deactivate": [{"erase": True, "id_server": "home.test"}],

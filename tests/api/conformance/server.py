@@ -13,6 +13,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from tests.mail.post_office import PostOffice
+
 TOP = Path(__file__).resolve().parents[3]
 SERVER_NAME = "home.test"
 BASE_URL = "http://home.test:8008"
@@ -68,10 +70,23 @@ guests = true
 rate_limits = false
 password_hash_cost = "lowest"
 """
+OFFICE = PostOffice()
+# Keeps addresses of people, and sends them mail.
+WITH_MAIL = f"""
+[features]
+third_party_ids = true
+
+[email]
+smtp_host = "127.0.0.1"
+smtp_port = {OFFICE.port}
+from = "matrixbox@home.test"
+"""
+MAILING = f"{OPEN}{WITH_MAIL}"
 GUESTS_LIMITED = """
 [registration]
 guests = true
 """
+MAILING_LIMITED = f"{LIMITED}{WITH_MAIL}"
 CLOSED_AND_LIMITED = """
 [registration]
 token = "the word"

@@ -45,6 +45,17 @@ NOT_PROVOKED: dict[str, dict[int, str]] = {
         404: "who shares no room is refused alike, whether or not there is such a user"
     },
 }
+# What this server cannot do, however well it is asked.
+NEVER_WORK = {
+    f"POST /_matrix/client/v3/{path}": why
+    for path, why in (
+        ("account/3pid", "no identity server is trusted"),
+        ("account/3pid/bind", "no identity server is trusted"),
+        ("account/3pid/msisdn/requestToken", "there is nothing that sends messages to telephones"),
+        ("account/password/msisdn/requestToken", "likewise"),
+        ("register/msisdn/requestToken", "likewise"),
+    )
+}
 NEVER_FAIL = {
     "GET /.well-known/matrix/client",
     "GET /_matrix/client/v3/login",
@@ -77,7 +88,7 @@ class Plays:
                 return
             seen = {name for name, count in checker.good.items() if count > before.get(name, 0)}
             claimed = {name for name in scenario.covers if not NOT_IN_THE_FILES.fullmatch(name)}
-            assert claimed <= seen, "it claims to cover what it does not"
+            assert claimed - set(NEVER_WORK) <= seen, "it claims to cover what it does not"
 
     def refusals(self, target: Target) -> None:
         """Ask an endpoint for what every endpoint refuses."""
@@ -164,7 +175,7 @@ def served(checker: Checker) -> dict[str, set[int]]:
 
 def test_every_operation_has_a_good_answer_and_an_error(all_seen):
     operations = served(all_seen)
-    assert {name for name in operations if not all_seen.good[name]} == set()
+    assert {name for name in operations if not all_seen.good[name]} == set(NEVER_WORK)
     assert {name for name in operations if not all_seen.errors[name]} == NEVER_FAIL
 
 
@@ -186,8 +197,7 @@ OTHER_SECURITY = {
     "GET /_matrix/client/v3/profile/{userId}/{keyName}": "a token is asked for (T094)",
     "GET /_matrix/client/v3/publicRooms": "a token may be asked for, by configuration",
     "GET /_matrix/client/versions": "a token changes nothing",
-    "POST /_matrix/client/v3/account/password": "there is no other way than by one's password",
-    "POST /_matrix/client/v3/account/deactivate": "as above",
+    "POST /_matrix/client/v3/account/deactivate": "there is no other way than by one's password",
 }
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.api.conformance.house import PASSWORD, House, User
 from tests.api.conformance.requirements import requirement
-from tests.api.conformance.scenarios import guests
+from tests.api.conformance.scenarios import addresses, guests
 from tests.api.conformance.scenarios import sessions as scenarios
 from tests.api.conformance.scenarios.accounts import DUMMY, password_login
-from tests.api.conformance.server import CLOSED, GUESTS, LIMITED, SERVER_NAME
+from tests.api.conformance.server import CLOSED, GUESTS, LIMITED, MAILING, SERVER_NAME
 from tests.api.conformance.wire import Answer, Connection
 
 REGISTER, LOGIN, WHOAMI = "/v3/register", "/v3/login", "/v3/account/whoami"
@@ -60,6 +60,10 @@ def a_client_that_could_refresh_gets_a_token_that_lasts(house: House) -> None:
 requirement("C2.06")(scenarios.signing_in_a_second_device)
 requirement("C2.07", "C2.08")(scenarios.refreshing)
 requirement("C4.09")(scenarios.deactivating)
+requirement("C4.05", settings=MAILING)(addresses.asking_again_for_a_message)
+requirement("C4.06", settings=MAILING)(addresses.who_has_an_address_is_not_told)
+requirement("C4.07", settings=MAILING)(addresses.what_is_not_done_here)
+requirement("C4.10", settings=MAILING)(addresses.adding_an_address)
 requirement("C11.07", settings=GUESTS)(guests.rooms_that_close_to_guests)
 requirement("C11.08", settings=GUESTS)(guests.what_guests_may_ask_for)
 requirement("C11.09", settings=GUESTS)(guests.a_guest_who_stays)
@@ -212,9 +216,10 @@ def the_password_stage_is_for_the_same_user(house: House) -> None:
     body = {"devices": []}
     session = alice.ask("POST", "/v3/delete_devices", body=body).json["session"]
     wrong = {**body, "auth": bob.password_stage(session)}
-    alice.bad(401, "M_FORBIDDEN", "POST", "/v3/delete_devices", body=wrong)
-    by_mail = {**alice.password_stage(session), "identifier": {"type": "m.id.thirdparty"}}
-    alice.bad(401, "M_FORBIDDEN", "POST", "/v3/delete_devices", body={**body, "auth": by_mail})
+    alice.bad(403, "M_FORBIDDEN", "POST", "/v3/delete_devices", body=wrong)
+    unknown = {"type": "m.id.thirdparty", "medium": "email", "address": "nobody@example.org"}
+    by_mail = {**alice.password_stage(session), "identifier": unknown}
+    alice.bad(403, "M_FORBIDDEN", "POST", "/v3/delete_devices", body={**body, "auth": by_mail})
     old_form = {"type": "m.login.password", "user": alice.user_id, "password": PASSWORD}
     auth = {**old_form, "session": session}
     alice.good("POST", "/v3/delete_devices", body={**body, "auth": auth}, described=False)

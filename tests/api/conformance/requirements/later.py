@@ -21,7 +21,7 @@ SECTIONS = {
     "F4": 4,
 }
 APPSERVICES = "application services are not served yet"
-THIRD_PARTY = "e-mail addresses and telephone numbers are not served yet"
+THIRD_PARTY = "nobody is invited by an address: no identity server is trusted"
 OAUTH = "OAuth and single sign-on are not served yet"
 FEDERATION = "other servers are not spoken to yet"
 
@@ -32,10 +32,6 @@ LATER = {
     "C2.12": OAUTH,
     "C3.06": "no terms are asked to be agreed to, and there is no OAuth",
     "C4.03": APPSERVICES,
-    "C4.05": THIRD_PARTY,
-    "C4.06": THIRD_PARTY,
-    "C4.07": THIRD_PARTY,
-    "C4.10": THIRD_PARTY,
     "C8.28": "soft-failed and rejected events come from other servers; tests/rooms makes them",
     "C8.31": APPSERVICES,
     "C10.06": FEDERATION,

@@ -9,6 +9,7 @@ MODULES = (
     "rooms",
     "membership",
     "people",
+    "addresses",
     "guests",
     "events",
     "user_data",

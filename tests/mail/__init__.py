@@ -1,0 +1,1 @@
+"""Mail: a mail server for tests, and how the server gets along with it and with worse ones."""
