@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _check(commands)
     _user(commands)
     _report(commands)
+    _room(commands)
     _key(commands)
     _settings(commands)
     return top
@@ -160,6 +161,28 @@ def _user(commands: Any) -> None:
         _with_config(command)
     for command in (add, passwd):
         command.epilog = "The password is asked for, or read as one line from standard input."
+
+
+def _room(commands: Any) -> None:
+    room = _new(
+        commands.add_parser,
+        "room",
+        help="Rooms that take no events any more: parked, retry.",
+        description="Rooms that cost this server too much, whether it runs or not.",
+    )
+    actions = room.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parked = _command(
+        actions,
+        "parked",
+        "rooms:parked",
+        "List the rooms that take no events of other servers.",
+        "Working out their state took longer than one room may take; all others go on. What is in\n"
+        "them can be read, and they can be left.",
+    )
+    retry = _command(actions, "retry", "rooms:retry", "Let a room take events again.")
+    retry.add_argument("room", metavar="ROOM", help="its id, as `room parked` shows it")
+    for command in (parked, retry):
+        _with_config(command)
 
 
 def _report(commands: Any) -> None:

@@ -17,7 +17,7 @@ from matrixbox.clock import Clock
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.json import Json
 from matrixbox.errors import NotFound, UserDeactivated
-from matrixbox.household import reports
+from matrixbox.household import parked, reports
 from matrixbox.household.control import Function, text_of
 from matrixbox.store import accounts
 from matrixbox.store.accounts import Account, AccountState
@@ -84,6 +84,7 @@ class Users:
             "user.list": self._call_list,
             "user.deactivate": self._call_deactivate,
             **reports.functions(self.store),
+            **parked.functions(self.store),
         }
 
     async def _call_add(self, arguments: Mapping[str, Json]) -> Json:

@@ -26,7 +26,7 @@ from matrixbox.rooms.env import Env
 from matrixbox.rooms.policy import policy_of
 from matrixbox.rooms.receipt import Checked
 from matrixbox.rooms.resolution import RoomTooCostly
-from matrixbox.store import events, inbound, rooms
+from matrixbox.store import events, inbound, names, rooms
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.database import Store
 from matrixbox.store.errors import StoreError
@@ -287,7 +287,9 @@ class Door:
 
     async def park(self, room: RoomNid, reason: str) -> None:
         """Take no more events of a room (T029)."""
-        log.warning("room parked", room=room, reason=reason)
+        room_id = self.store.read(names.room_id, room)
+        advice = f"leave it, or try again: matrixbox room retry '{room_id}'"
+        log.warning("room takes no events", room_id=room_id, reason=reason, advice=advice)
         await self.store.write(inbound.park, room, self.env.clock.now_ms(), reason)
 
     async def _join_extremities(self, place: Place) -> None:

@@ -21,7 +21,7 @@ from matrixbox.config import load
 from matrixbox.datafolder import DataFolder, FolderInUse
 from matrixbox.household import control
 from matrixbox.keyfile import KeyFileError, open_key, read_key
-from matrixbox.store import accounts, meta, reports
+from matrixbox.store import accounts, inbound, meta, reports, rooms
 from matrixbox.store.database import Store
 from matrixbox.store.errors import DatabaseTooNew
 from matrixbox.store.reports import Subject
@@ -389,6 +389,31 @@ def test_reports_are_shown_and_done_with(configured, monkeypatch, capsys):
     assert run("report", "done", "1", *config) == 0
     assert run("report", "done", "1", *config) == 1
     assert "no report 1" in capsys.readouterr().err
+
+
+def test_rooms_that_take_no_events_are_shown_and_tried_again(configured, monkeypatch, capsys):
+    """T029; what somebody called a room does not steer the terminal (T109)."""
+    config = ["--config", configured]
+    assert run("room", "parked", *config) == 0
+    assert "All rooms take events" in capsys.readouterr().err
+
+    async def make() -> None:
+        def park(tx):
+            inbound.park(tx, rooms.add(tx, "!r:home.test", "11"), 1_000_000, "It costs too much.")
+
+        async with serve.open_users(load(configured)) as users:
+            await users.store.write(park)
+
+    trio.run(make)
+    assert run("room", "parked", *config) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "!r:home.test  since 1970-01-01 00:16"
+    assert shown[1] == "    It costs too much."
+    assert "matrixbox room retry '!r:home.test'" in shown[2]
+    assert run("room", "retry", "!r:home.test", *config) == 0
+    assert "takes events again" in capsys.readouterr().out
+    assert run("room", "retry", "!r:home.test", *config) == 1
+    assert "is no room that takes no events" in capsys.readouterr().err
 
 
 def test_refusals_say_why(configured, monkeypatch, capsys):

@@ -16,6 +16,8 @@ from matrixbox.core.events import Event, parse_event
 from matrixbox.core.identifiers import RoomId, ServerName
 from matrixbox.core.redaction import redacted
 from matrixbox.core.signing import event_id_of
+from matrixbox.errors import NotFound
+from matrixbox.household import parked as parked_rooms
 from matrixbox.rooms import ingest, letting_in, receipt
 from matrixbox.rooms.letting_in import Lack, Outcome, Verdict
 from matrixbox.rooms.receipt import Dropped
@@ -571,9 +573,16 @@ async def test_t029_a_room_that_costs_too_much_is_parked_and_no_other(monkeypatc
         elsewhere = other.make("m.room.message", BOB, {})
         [outcome] = (await far.receive(other, elsewhere)).values()
         assert outcome.verdict is Verdict.ACCEPTED
+        functions = parked_rooms.functions(far.house.store)
+        [shown] = await functions["room.parked"]({})
+        assert (shown["room_id"], shown["name"]) == (graph.room_id, None)
+        assert "costs too much" in shown["reason"]
         # Somebody has it tried again, with more memory or a later release.
         monkeypatch.setattr("matrixbox.rooms.resolution.MAX_EVENTS", 1_000)
-        await far.house.store.write(inbound.unpark, room)
+        assert await functions["room.retry"]({"room_id": graph.room_id}) == graph.room_id
+        with pytest.raises(NotFound):
+            await functions["room.retry"]({"room_id": graph.room_id})
+        assert await functions["room.parked"]({}) == []
         outcomes = await far.receive(graph, two, later)
         assert {found.verdict for found in outcomes.values()} == {Verdict.ACCEPTED}
 
