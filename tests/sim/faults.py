@@ -4,6 +4,7 @@ v2        rooms of version 12 are resolved as those of version 11 are, not by ve
 rejected  what cannot be judged yet, because something it cites is missing, counts as refused
 stale     our own events are built on the end of the graph as it was some time before: what a
           server without a room lock does when it builds them outside of the write function
+believed  a state that another server told is taken for what was, for ever
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from attrs import evolve
 from matrixbox.core import resolve
 from matrixbox.core.resolve_v2 import resolve_v2
 from matrixbox.core.room_versions import StateResolution
-from matrixbox.rooms import ingest, letting_in
+from matrixbox.rooms import commit, ingest, letting_in
 from matrixbox.rooms.letting_in import Outcome, Verdict
+from matrixbox.store import hearsay
 
 ORDINARY = ("m.room.message", "m.room.topic", "m.room.redaction")
 
@@ -70,9 +72,17 @@ def built_too_early() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def told_is_believed() -> Iterator[None]:
+    """No event bears the mark that its state is another server's word."""
+    with patch.object(commit, "is_hearsay", lambda _: False), patch.object(hearsay, "put"):
+        yield
+
+
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "v2": without_v2_1,
     "rejected": unknown_is_rejected,
     "stale": built_too_early,
+    "believed": told_is_believed,
 }
 """By name: each makes all servers wrong in one way while it lasts."""

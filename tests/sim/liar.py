@@ -41,8 +41,11 @@ AUTH_TYPES = (
     "m.room.join_rules",
     "m.room.third_party_invite",
 )
-STALE = 0.6
+STALE = 0.8
 """The share of events before which it tells another state than there was."""
+
+WITHHELD = 0.7
+"""The share of events, anybody's, which it does not give to who asks for history."""
 
 Pdu = dict[str, Any]
 
@@ -103,13 +106,19 @@ class Liar(Node):
         if kind == "event" and name in self.forged:
             return {"origin": self.name, "origin_server_ts": 1, "pdus": [self.forged[name].pdu]}
         if kind == "get_missing_events" and "events" in truth:
-            return {"events": self._without_secrets(truth["events"])}
+            return {"events": self._withheld(truth["events"])}
         if kind == "backfill" and "pdus" in truth:
-            return {**truth, "pdus": self._without_secrets(truth["pdus"])}
+            return {**truth, "pdus": self._withheld(truth["pdus"])}
         return None
 
-    def _without_secrets(self, pdus: list[Pdu]) -> list[Pdu]:
-        return [pdu for pdu in pdus if not self.is_secret(self._id_of(pdu), pdu)]
+    def _withheld(self, pdus: list[Pdu]) -> list[Pdu]:
+        """Without its secrets, and without many events that others made."""
+        return [
+            pdu
+            for pdu in pdus
+            if not self.is_secret(event_id := self._id_of(pdu), pdu)
+            and self.draw("withheld", event_id) > WITHHELD
+        ]
 
     def _id_of(self, pdu: Pdu) -> str:
         rules = self._rules(pdu)

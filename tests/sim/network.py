@@ -8,7 +8,7 @@ as in earnest.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 from typing import Protocol
 from urllib.parse import unquote
@@ -81,9 +81,10 @@ class Network:
     requests: int = 0
     joins: list[Joining] = field(factory=list)
 
-    def partition(self, group: set[ServerName]) -> None:
-        """Cut all links between a group of servers and the others."""
-        others = set(self.hosts) - group
+    def partition(self, group: set[ServerName], between: Set[ServerName] = frozenset()) -> None:
+        """Cut all links between a group of servers and the others, but for those ``between``."""
+        others = set(self.hosts) - group - between
+        group = group - between
         self.cut |= {frozenset((a, b)) for a in group for b in others}
         self.trace.note("cut", *sorted(group))
 

@@ -35,6 +35,22 @@ QUARREL = Plan(
 )
 
 
+SIEGE = Plan(
+    servers=4,
+    people=2,
+    actions=10,
+    pause_s=10.0,
+    versions=("12", "6"),
+    weather=Weather.calm(),
+    partitions=3,
+    restarts=0,
+    liar=True,
+    strangers=False,
+    quarrel=False,
+)
+SIEGED = range(4, 10)
+
+
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m tests.sim``, in a process whose sets have the order of every other run."""
     return subprocess.run(
@@ -80,5 +96,13 @@ def test_version_2_of_state_resolution_in_place_of_version_2_1_is_found() -> Non
     )
 
 
+def test_a_told_state_that_is_believed_for_ever_is_found() -> None:
+    """Negative control, in worlds where the liar is often the only one who reaches all (T020)."""
+    errors = [simulate(seed, plan=SIEGE).error for seed in SIEGED]
+    assert errors == [""] * len(SIEGED)
+    wrong = [simulate(seed, plan=SIEGE, fault="believed").error for seed in SIEGED]
+    assert any("no agreement" in error for error in wrong)
+
+
 def test_every_mistake_has_a_control() -> None:
-    assert set(FAULTS) == {"v2", "rejected", "stale"}
+    assert set(FAULTS) == {"v2", "rejected", "stale", "believed"}

@@ -252,7 +252,9 @@ class World:
         names = [node.name for node in self.nodes]
         group = set(self.rng.sample(names, self.rng.randint(1, len(names) - 1)))
         before = set(self.network.cut)
-        self.network.partition(group)
+        # Often the liar is the only one who still reaches both sides.
+        liars = {node.name for node in self.nodes if not node.is_honest}
+        self.network.partition(group, liars if self.rng.random() < 0.5 else set())
         await trio.sleep(for_s)
         self.network.cut = before & self.network.cut
         self.trace.note("joined again", *sorted(group))
