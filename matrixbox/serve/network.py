@@ -67,7 +67,7 @@ async def open_network(
         transport = new_transport(settings.outbound, base.env.server_name, base.parts)
     federation = _build(settings, base, transport, offload)
     own_name = base.env.server_name
-    reachability = Reachability(own_name, federation.destinations, base.parts)
+    reachability = Reachability(own_name, federation.sender.destinations, base.parts)
     async with trio.open_nursery() as nursery:
         for name, service in [
             *_services(federation),
