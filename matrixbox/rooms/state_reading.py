@@ -112,7 +112,7 @@ def _readable_pos(reader: Reader, place: Place) -> int:
     tx, room, point = reader.tx, reader.room, (place.pos, place.sub)
     last = events.before(tx, room, point, (0, -(2**53)), 1)
     if not last or _shows_room(reader, events.by_nid(tx, last[0])):
-        return place.pos
+        return place.pos if place.sub >= 0 else place.pos - 1
     for stored in timeline.forwards(reader, place):
         if _shows_room(reader, stored):
             assert stored.pos is not None
@@ -125,11 +125,18 @@ def _shows_room(reader: Reader, stored: StoredEvent) -> bool:
 
 
 def _rolled_back(tx: Tx, room: RoomNid, pos: int) -> list[EventNid]:
-    """The membership events in the current state as it was at a position."""
+    """The membership events in the current state as it was at a position.
+
+    Before the room's first event that is its maker's: of a room without members nobody has a token.
+    """
     state = rooms.current_state(tx, room)
+    first: EventNid | None = None
     for change in reversed(rooms.state_changes(tx, room, pos, 2**62)):
         state[change.slot] = change.old
-    return [nid for slot, nid in state.items() if nid and names.slot_key(tx, slot)[0] == MEMBER]
+        if names.slot_key(tx, change.slot)[0] == MEMBER:
+            first = change.new
+    found = [nid for slot, nid in state.items() if nid and names.slot_key(tx, slot)[0] == MEMBER]
+    return [first] if first and not found else found
 
 
 def joined(reader: Reader) -> dict[str, Json]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from attrs import evolve
 
 from matrixbox.core.filters import parse_filter
-from matrixbox.rooms import receipts
+from matrixbox.core.json import encode
+from matrixbox.rooms import receipts, state_reading
 from matrixbox.rooms.presence import Presence
+from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.receipts import Marks
+from matrixbox.rooms.tokens import Place
 from matrixbox.store import rooms
 from matrixbox.store.presence import State
 from matrixbox.sync.v3 import SyncService
@@ -126,3 +130,38 @@ async def test_a_receipt_for_all_threads_goes_before_one_for_a_thread(first: str
             "events"
         ]
         assert "thread_id" not in event["content"][said]["m.read"][bo.user_id]
+
+
+async def test_members_at_the_beginning_of_a_timeline_are_those_before_it():
+    """[C9.07]: and the maker alone at the beginning of the room, however many came since."""
+    async with household() as house:
+        ann, bo, cy = [await house.user(name) for name in ("ann", "bo", "cy")]
+        room = await house.room(ann, preset="public_chat")
+        client = Client(
+            house.store, SyncService(house.store, house.env), ann, filter=parse_filter({})
+        )
+
+        async def starts() -> tuple[Place, Place]:
+            since, answer = client.since, await client.sync()
+            start = Place.parse(
+                answer["rooms"]["join"][house.room_id(room)]["timeline"]["prev_batch"]
+            )
+            return start, Place.parse(since or str(answer["next_batch"]))
+
+        def at(place: Place) -> list[str]:
+            def read(tx: Any) -> list[str]:
+                reader = Reader(tx, room, ann.user, 0)
+                found = state_reading.members_at(reader, place, None, None)
+                return [json.loads(encode(one))["state_key"] for one in found]
+
+            return house.store.read(read)
+
+        first, _ = await starts()
+        assert at(first) == [ann.user_id]
+        await house.join(bo, room)
+        second, before = await starts()
+        assert at(second) == at(before) == [ann.user_id]
+        await house.join(cy, room)
+        third, before = await starts()
+        assert set(at(third)) == set(at(before)) == {ann.user_id, bo.user_id}
+        assert at(first) == [ann.user_id]
