@@ -87,6 +87,8 @@ def request(tx: Tx, wish: Wish, site: Site, now_ms: int) -> str:
     if known is not None and wish.send_attempt <= known.send_attempt:
         return known.sid
     until_ms = now_ms + round(LINK_S * 1000)
+    if known is not None and known.validated_ms is not None:
+        until_ms = known.until_ms  # asking again proves nothing anew
     token = secrets.token_urlsafe(32)
     owned = addresses.owner(tx, wish.address) is not None
     # Whom there is nothing to confirm for gets a message that says so, without a link.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from matrixbox.accounts.uia import LIFETIME_S, MAX_SESSIONS, Action, Flow, Refused, Uia
+from matrixbox.accounts.uia import LIFETIME_S, MAX_SESSIONS, Action, Flow, Refused, TooEarly, Uia
 from matrixbox.clock import SimulatedClock
 from matrixbox.core.json import Json
 from matrixbox.errors import AuthenticationNeeded, Forbidden, MatrixError
@@ -27,6 +27,7 @@ class Door:
         self.flows = flows
         self.uia = Uia(SimulatedClock())
         self.passed: list[str] = []
+        self.is_later = False
 
     async def ask(
         self, auth: Json, action: Action = DELETE, **how: Any
@@ -35,9 +36,11 @@ class Door:
 
         def stage(name: str) -> Any:
             async def check(given_: Mapping[str, Json]) -> None:
+                if given_.get("answer") == "later" and not self.is_later:
+                    raise TooEarly("not yet")
                 if given_.get("answer") == "of somebody else":
                     raise Refused("That is another user.")
-                if given_.get("answer") != "right":
+                if given_.get("answer") not in ("right", "later"):
                     raise Forbidden("wrong")
                 self.passed.append(name)
 
@@ -54,6 +57,19 @@ class Door:
         needed = await self.ask(None)
         assert needed is not None
         return str(needed["session"])
+
+
+async def test_an_answer_that_was_too_early_is_tried_again_by_the_session_alone() -> None:
+    """[C3.03]: as after a link in a message was opened; it is not asked for again."""
+    door = Door()
+    session = await door.begin()
+    for auth in (answer("c", session, "later"), {"session": session}, {"session": session}):
+        needed = await door.ask(auth)
+        assert needed is not None
+        assert "completed" not in needed
+    door.is_later = True
+    assert await door.ask({"session": session}) is None
+    assert door.passed == ["c"]
 
 
 async def test_somebody_else_s_answer_ends_the_matter_but_not_the_session() -> None:

@@ -301,6 +301,10 @@ QUERIES: Mapping[str, dict[str, Any]] = {
     f"POST {CLIENT}/v3/register": {"kind": "user"},
     f"GET {CLIENT}/v3/register/available": {"username": "free"},
     f"GET {CLIENT}/v1/register/m.login.registration_token/validity": {"token": "t"},
+    f"GET {CLIENT}/unstable/uk.half-shot.msc2666/user/mutual_rooms": {
+        "user_id": "@b:home.test",
+        "batch_token": "m1",
+    },
     f"GET {CLIENT}/v1/mutual_rooms": {"user_id": "@b:home.test", "from": "m1"},
     f"GET {CLIENT}/v3/publicRooms": {"limit": "5", "since": "p1", "server": "home.test"},
     f"POST {CLIENT}/v3/publicRooms": {"server": "home.test"},
