@@ -23,7 +23,17 @@ from matrixbox.rooms.checks import Surroundings
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY
 from matrixbox.rooms.state import SnapshotState, resolved
-from matrixbox.store import events, joins, names, rooms, servers, snapshots, undecided
+from matrixbox.store import (
+    device_lists,
+    events,
+    joins,
+    members,
+    names,
+    rooms,
+    servers,
+    snapshots,
+    undecided,
+)
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import HIDDEN, Status
 from matrixbox.store.joins import PartialRoom
@@ -101,6 +111,8 @@ def complete(tx: Tx, env: Env, flag: PartialRoom, state: State, kept: Sequence[K
     pos = tx.position()
     joins.drop_partial(tx, room, pos)
     servers.settle(tx, room, pos)
+    for user in members.local_joined(tx, room):  # also to servers that the join did not tell of
+        device_lists.joined(tx, user, room)
     unchecked.keep(tx, room, flag.join, kept)
     tx.changed(rooms=(room,))
 

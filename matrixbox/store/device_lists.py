@@ -162,14 +162,13 @@ def servers_sharing(
 ) -> list[ServerName]:
     """Servers that share a room with a user (or this room), in order from a name on.
 
-    Our own is among them when others of ours share a room.
+    Our own is among them.
     """
     rows = tx.run(
-        "SELECT DISTINCT substr(user_id, instr(user_id, ':') + 1) AS server"
-        " FROM member AS a JOIN member AS b USING (room_nid)"
-        " JOIN user ON user.user_nid = b.user_nid"
-        " WHERE a.user_nid = ?1 AND a.membership = 1 AND (?2 IS NULL OR a.room_nid = ?2)"
-        " AND b.membership = 1 AND b.is_local = 0 AND server > ?3 ORDER BY server LIMIT ?4",
+        "SELECT DISTINCT name FROM member JOIN room_server USING (room_nid)"
+        " JOIN server USING (server_nid)"
+        " WHERE user_nid = ?1 AND membership = 1 AND (?2 IS NULL OR member.room_nid = ?2)"
+        " AND name > ?3 ORDER BY name LIMIT ?4",
         user,
         room,
         after,

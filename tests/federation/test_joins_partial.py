@@ -290,6 +290,48 @@ async def test_news_of_devices_that_come_before_the_members_are_shown_with_these
         assert not {*strangers} & {*later["device_lists"]["changed"]}
 
 
+async def test_servers_hear_of_devices_before_the_members_are_known_and_then(
+    tmp_path: Path,
+) -> None:
+    """[B7.06]: those that the join told of, until they turn out not to be in the room; and all
+    that are, since there may be some of which it did not tell."""
+    async with scene(tmp_path) as it:
+        there, elsewhere = it.room.server, it.third
+        for server in (there, elsewhere):
+            server.answers["send"] = {}
+
+        def heard(server: FakeServer) -> list[Any]:
+            return [
+                edu["content"]
+                for request in server.asked("send")
+                for edu in json.loads(request.body or b"{}").get("edus", [])
+                if edu["edu_type"] == "m.device_list_update"
+            ]
+
+        async def rename(name: str, *hearing: FakeServer) -> None:
+            device = f"/devices/{it.ann.session.device_id}"
+            await it.home.client(it.ann, "PUT", device, {"display_name": name})
+
+            async def told() -> bool:
+                last = [[one.get("device_display_name") for one in heard(s)][-1:] for s in hearing]
+                return all(names == [name] for names in last)
+
+            await eventually(told)
+
+        await rename("Phone", there, elsewhere)
+        before = len(heard(there))
+        await it.whole()
+
+        async def announced() -> bool:
+            return len(heard(there)) > before
+
+        await eventually(announced)
+        assert heard(there)[-1]["prev_id"] == []
+        before = len(heard(elsewhere))
+        await rename("Desk", there)
+        assert len(heard(elsewhere)) == before
+
+
 async def test_who_asks_for_the_members_waits(tmp_path: Path) -> None:
     async with scene(tmp_path) as it:
         found: list[Any] = []
