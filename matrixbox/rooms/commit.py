@@ -16,6 +16,7 @@ from matrixbox.core.identifiers import EventId, UserId, server_of
 from matrixbox.core.relations import relation_of
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import counts, outliers, redactions, stripped
+from matrixbox.rooms.distribution import tell_the_parted
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY, superseded
 from matrixbox.rooms.state import Branches, NeedsResolution, after, resolved
@@ -131,6 +132,9 @@ def store(
             _move_head(tx, env, candidate, stored, end)
         elif citing:
             _close_gap(tx, env, candidate, end)
+    elif event.type == MEMBER and not status & (NO_EFFECT | Status.PAST):
+        # It was let in elsewhere, and comes too late here.
+        tell_the_parted(tx, env, room, following, head.snapshot, max(pos, tx.changed()))
     if visible:
         relate(tx, stored)
     redactions.apply(tx, candidate.rules, stored)
@@ -153,9 +157,12 @@ def _move_head(tx: Tx, env: Env, candidate: Candidate, stored: StoredEvent, end:
     others = _others(tx, candidate, head)
     current = _resolved_end(tx, env, candidate, stored, others, end.following)
     rooms.set_head(tx, candidate.room, Head((*others, stored.nid), current))
+    event = stored.event
+    if others and current != end.following and _is_new_branch(candidate, head):
+        pos = max(end.pos, tx.changed())
+        tell_the_parted(tx, env, candidate.room, end.following, current, pos)
     if current == head.snapshot:
         return
-    event = stored.event
     if not others and stored.snapshot == head.snapshot and event.state_key is not None:
         slot = names.slot_nid(tx, (event.type, event.state_key))
         assert slot is not None
@@ -164,6 +171,12 @@ def _move_head(tx: Tx, env: Env, candidate: Candidate, stored: StoredEvent, end:
     else:
         changes = snapshots.difference(tx, head.snapshot, current)
     change_current_state(tx, env, candidate.room, end.pos, changes)
+
+
+def _is_new_branch(candidate: Candidate, head: Head) -> bool:
+    """Whether an event shows a state that no end of the room has shown before."""
+    parents = {parent.nid for parent in candidate.prev}
+    return candidate.event.type == MEMBER or not parents <= {*head.extremities}
 
 
 def _close_gap(tx: Tx, env: Env, candidate: Candidate, end: _End) -> None:

@@ -3,6 +3,10 @@
 Matrix v1.19, Server-Server API, "Transactions", "Joining Rooms" ([B8.07], [B9.12]).  An event goes
 to all servers that are in the room when it happens, and one that makes somebody leave to that
 user's server, which may be in the room no more, or never was: an invitation that is withdrawn.
+
+When two branches of a room meet, a user may be out who joined on the other one and was banned on
+ours.  Their server was not in the room when that was sent, and goes on for ever believing that it
+is: so it is given the ban, if it is ours.
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ from matrixbox.core.events import membership_of
 from matrixbox.core.identifiers import ServerName, UserId, server_of
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import SnapshotState
-from matrixbox.store import outbound, servers
+from matrixbox.store import events, names, outbound, servers, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
-from matrixbox.store.nids import SnapshotNid
+from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid
 from matrixbox.store.transaction import Tx
 
 MEMBER = "m.room.member"
+MAX_TOLD = 20  # events, to a server that was parted from a room
 _NOT_SENT = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER
 
 
@@ -33,6 +38,31 @@ def distribute(tx: Tx, env: Env, stored: StoredEvent) -> None:
     if also is not None or servers.has_others(tx, stored.room, env.server_name):
         pos = max(tx.changed(), stored.nid) if stored.pos is None else stored.pos
         outbound.put_event(tx, stored.room, pos, stored.nid, also=() if also is None else (also,))
+
+
+def tell_the_parted(
+    tx: Tx, env: Env, room: RoomNid, branch: SnapshotNid, current: SnapshotNid, pos: int
+) -> None:
+    """Give our part of what has prevailed to servers that are in a room on one branch alone.
+
+    ``branch`` is the state at an end of the graph that is new here.
+    """
+    own = env.server_name
+    differences = snapshots.difference(tx, branch, current)
+    parted: set[ServerName] = set()
+    prevailed: list[tuple[EventNid, ServerName]] = []
+    for slot, (there, here) in differences.items():
+        kind, state_key = names.slot_key(tx, slot)
+        is_far = kind == MEMBER and state_key.partition(":")[2] != own
+        if is_far and there and membership_of(events.by_nid(tx, EventNid(there)).event) == "join":
+            server = server_of(UserId(state_key))
+            parted.add(server)
+            if here and server_of(events.by_nid(tx, EventNid(here)).event.sender) == own:
+                prevailed.append((EventNid(here), server))
+    for server in sorted(parted):
+        if not servers.is_in_room(tx, room, server):
+            told = [nid for nid, target in prevailed if target == server]
+            outbound.part(tx, server, pos, told[:MAX_TOLD])
 
 
 def _parted(tx: Tx, env: Env, stored: StoredEvent) -> ServerName | None:

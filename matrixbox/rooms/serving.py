@@ -20,7 +20,17 @@ from matrixbox.core.redaction import redacted
 from matrixbox.core.visibility import HistoryVisibility, Standing, may_see
 from matrixbox.rooms.reading import HISTORY
 from matrixbox.rooms.state import after
-from matrixbox.store import chains, erasure, events, joins, members, names, rooms, snapshots
+from matrixbox.store import (
+    chains,
+    erasure,
+    events,
+    joins,
+    members,
+    names,
+    outbound,
+    rooms,
+    snapshots,
+)
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from matrixbox.store.memberships import Membership
@@ -254,7 +264,10 @@ def was_in_room(tx: Tx, room: RoomNid, server: ServerName, event_id: EventId) ->
     stored = events.by_id(tx, event_id)
     if stored is None or stored.room != room or stored.snapshot is None:
         return False
-    return ServerReader(tx, room, server).had_joined(SnapshotNid(stored.snapshot))
+    if ServerReader(tx, room, server).had_joined(SnapshotNid(stored.snapshot)):
+        return True
+    # It joined on another branch, and was given the ban that has prevailed: see distribution.
+    return outbound.was_parted(tx, server, stored.nid)
 
 
 @frozen

@@ -58,6 +58,28 @@ def put_event(
     tx.changed(topics=(TOPIC,))
 
 
+def part(tx: Tx, server: ServerName, pos: int, nids: Iterable[EventNid]) -> None:
+    """Give events, each once, to a server that they put out of a room on another branch of it."""
+    number = names.add_server(tx, server)
+    for nid in nids:
+        tx.run("INSERT OR IGNORE INTO parted (event_nid, server_nid) VALUES (?, ?)", nid, number)
+        if tx.rows_changed:
+            tx.run(
+                "INSERT OR IGNORE INTO outbound_direct (server_nid, pos, nid) VALUES (?, ?, ?)",
+                number,
+                pos,
+                nid,
+            )
+            tx.changed(topics=(TOPIC,))
+
+
+def was_parted(tx: Tx, server: ServerName, nid: EventNid) -> bool:
+    """Whether an event was given to a server in that way."""
+    number = names.server_nid(tx, server)
+    row = tx.one("SELECT 1 FROM parted WHERE event_nid = ? AND server_nid = ?", nid, number or 0)
+    return row is not None
+
+
 def put_edu(
     tx: Tx, destination: ServerName, edu_type: str, content: Mapping[str, Json], subject: str = ""
 ) -> None:

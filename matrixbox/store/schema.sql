@@ -662,6 +662,12 @@ CREATE TABLE owed_join (
     PRIMARY KEY (room_nid, user_nid)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE parted (
+    event_nid  INTEGER NOT NULL,
+    server_nid INTEGER NOT NULL,
+    PRIMARY KEY (event_nid, server_nid)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE threepid (
     medium       TEXT NOT NULL,
     address      TEXT NOT NULL,               -- folded

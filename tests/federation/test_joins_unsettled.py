@@ -5,7 +5,6 @@ Matrix v1.19, Server-Server API, "Joining Rooms", "Retrieving server keys"; T027
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,11 @@ from trio.testing import MockClock
 
 from matrixbox.core.identifiers import RoomId
 from matrixbox.federation.transport import Answer, Request
-from matrixbox.store import events, inbound, names, rooms, servers, undecided
+from matrixbox.store import events, inbound, names, servers, undecided
 from tests.federation.hand_made import HandMadeRoom
+from tests.federation.looks import agree, eventually, is_in, state_ids
 from tests.federation.towns import Account, Country, Failed, Town, country
 from tests.sim.network import Network
-
-PATIENCE_S = 600.0
-
-
-async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something is so."""
-    with trio.fail_after(PATIENCE_S):
-        while not await look():
-            await trio.sleep(1)
 
 
 def left_undecided(town: Town, room: str) -> list[str]:
@@ -43,41 +34,6 @@ def left_undecided(town: Town, room: str) -> list[str]:
 def owed(town: Town) -> list[Any]:
     """The joins that did not come to their end."""
     return town.store.read(undecided.joins)
-
-
-def state_ids(town: Town, room: str) -> dict[tuple[str, str], str]:
-    """The current state of a room."""
-
-    def read(tx: Any) -> dict[tuple[str, str], str]:
-        nid = names.room_nid(tx, RoomId(room))
-        assert nid is not None
-        return {
-            names.slot_key(tx, slot): events.by_nid(tx, one).event.event_id
-            for slot, one in rooms.current_state(tx, nid).items()
-        }
-
-    return town.store.read(read)
-
-
-def is_in(town: Town, room: str, user: str) -> bool:
-    """Whether a server counts a user to a room's members."""
-    return town.store.read(_word, room, user) == "join"
-
-
-def _word(tx: Any, room: str, user: str) -> str | None:
-    nid = names.room_nid(tx, RoomId(room))
-    found = None if nid is None else rooms.current_event(tx, nid, ("m.room.member", user))
-    return None if not found else str(events.by_nid(tx, found).event.content["membership"])
-
-
-async def agree(room: str, *towns: Town) -> None:
-    """Wait until all have the same state."""
-
-    async def look() -> bool:
-        first, *others = (state_ids(town, room) for town in towns)
-        return all(first == other for other in others)
-
-    await eventually(look)
 
 
 async def shut_out(land: Country, version: str = "10") -> tuple[list[Town], list[Account], str]:

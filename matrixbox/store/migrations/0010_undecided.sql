@@ -24,3 +24,10 @@ CREATE TABLE owed_join (
     attempts INTEGER NOT NULL,
     PRIMARY KEY (room_nid, user_nid)
 ) STRICT, WITHOUT ROWID;
+
+-- Bans of ours that were given to servers whose users had joined on another branch of a room.
+CREATE TABLE parted (
+    event_nid  INTEGER NOT NULL,
+    server_nid INTEGER NOT NULL,
+    PRIMARY KEY (event_nid, server_nid)
+) STRICT, WITHOUT ROWID;
