@@ -12,7 +12,7 @@ from attrs import frozen
 
 from matrixbox.core.identifiers import ServerName
 from matrixbox.core.json import Json, decode_stored
-from matrixbox.store import accounts, device_lists, keys, names, outbound
+from matrixbox.store import accounts, device_lists, joins, keys, names, outbound
 from matrixbox.store.changes import StreamPos
 from matrixbox.store.database import Store
 from matrixbox.store.device_lists import Notice
@@ -45,6 +45,11 @@ def tell_some(tx: Tx, own: ServerName) -> None:
     """Queue EDUs about the oldest change for the next servers that are to learn of it."""
     notice = device_lists.next_notice(tx)
     if notice is None:
+        return
+    if notice.room is not None and joins.partial(tx, notice.room) is not None:
+        device_lists.notice_told(
+            tx, notice.pos, None
+        )  # there is another when its members are known
         return
     found = device_lists.servers_sharing(tx, notice.user, notice.room, notice.told, BATCH)
     if found:
