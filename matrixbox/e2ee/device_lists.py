@@ -47,9 +47,8 @@ def tell_some(tx: Tx, own: ServerName) -> None:
     if notice is None:
         return
     if notice.room is not None and joins.partial(tx, notice.room) is not None:
-        device_lists.notice_told(
-            tx, notice.pos, None
-        )  # there is another when its members are known
+        # There is another when the room's members are known.
+        device_lists.notice_told(tx, notice.pos, None)
         return
     found = device_lists.servers_sharing(tx, notice.user, notice.room, notice.told, BATCH)
     if found:
