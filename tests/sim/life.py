@@ -27,11 +27,6 @@ ACTIONS = (
 )
 
 
-COME_BACK_AFTER_S = 300.0
-"""A server comes back to a room it has left when its leave has got to the others.  Until then its
-own end of the graph is no ancestor of the join, and what it is told of the room lacks it."""
-
-
 @define(eq=False)
 class Room:
     """A room that people know of."""
@@ -89,8 +84,6 @@ class Life:
     people: list[Person]
     rooms: list[Room] = field(factory=list)
     said: list[Said] = field(factory=list)
-    turned_away: set[tuple[str, str]] = field(factory=set)  # users, and rooms they did not get into
-    seen_in: dict[tuple[str, str], float] = field(factory=dict)  # servers in rooms: when last
     _count: int = 0
 
     async def make_room(self, who: Person, version: str) -> Room:
@@ -118,8 +111,6 @@ class Life:
         name = name or rng.choice(ACTIONS)
         action: Callable[..., Awaitable[None]] = getattr(self, f"do_{name}")
         who.node.network.trace.note("act", who.user_id, name)
-        if str(who.node.name) in residents_of(who.node, room.room_id):
-            self.seen_in[str(who.node.name), room.room_id] = trio.current_time()
         try:
             await action(who, room, other, rng)
         except Failed as failure:
@@ -188,22 +179,12 @@ class Life:
 
     async def do_join(self, who: Person, room: Room, other: Person, rng: random.Random) -> None:
         """A join, by way of the server that made the room."""
-        key = (str(who.node.name), room.room_id)
-        is_in = key[0] in residents_of(who.node, room.room_id)
-        if not is_in and trio.current_time() - self.seen_in.get(key, -COME_BACK_AFTER_S) < (
-            COME_BACK_AFTER_S
-        ):
-            return
         await self.join(who, room, rng.choice([room.home, str(other.node.name)]))
 
     async def join(self, who: Person, room: Room, via: str) -> None:
         """A join.  Raises Failed."""
         path = f"/join/{quote(room.room_id)}?server_name={via}&via={via}"
-        try:
-            await who.request("POST", path, {})
-        except Failed:
-            self.turned_away.add((who.user_id, room.room_id))
-            raise
+        await who.request("POST", path, {})
 
     async def do_leave(self, who: Person, room: Room, other: Person, rng: random.Random) -> None:
         """A leave; the creator stays."""

@@ -314,7 +314,7 @@ class World:
             residents = self.residents(room)
             yield from self._lost(room)
             for node, seen in residents:
-                if seen.is_partial and not self.plan.liar:  # the liar may be the only one to ask
+                if seen.is_partial:
                     yield f"{node.name} does not know all of {room.room_id} yet"
             if not residents:
                 continue
@@ -323,9 +323,8 @@ class World:
             honest = {str(node.name) for node in self.honest}
             # A liar with power over the room can part a server from it, which then hears no more.
             for server in sorted((seen.servers() & honest) ^ there) if not self.plan.liar else ():
-                if server in there or not self._is_half_in(server, room, seen):
-                    expected = sorted(seen.servers())
-                    yield f"{room.room_id}: {expected} by {first.name}, in it: {sorted(there)}"
+                known = sorted(seen.servers())
+                yield f"{room.room_id}: is {server} in it? {first.name} knows of {known}"
             for node, other in others:
                 if seen.extremities != other.extremities:
                     apart = ends_that_count(seen, other) ^ ends_that_count(other, seen)
@@ -415,13 +414,3 @@ class World:
             for each in self.network.joins
         )
         return not came and any(str(node.name) == server for node, _ in self.residents(room))
-
-    def _is_half_in(self, server: str, room: Room, seen: Look) -> bool:
-        """Whether others let in users of a server who were told that they could not join.
-
-        Their server has handed in the join, and got no answer or one that it could not use.
-        """
-        members = {user for user in seen.users() if server_of(user) == server}
-        return members <= {
-            user for user, room_id in self.life.turned_away if room_id == room.room_id
-        }
