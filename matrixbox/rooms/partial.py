@@ -111,8 +111,7 @@ def complete(tx: Tx, env: Env, flag: PartialRoom, state: State, kept: Sequence[K
     pos = tx.position()
     joins.drop_partial(tx, room, pos)
     servers.settle(tx, room, pos)
-    for user in members.local_joined(tx, room):  # also to servers that the join did not tell of
-        device_lists.joined(tx, user, room)
+    _tell_devices(tx, room)
     unchecked.keep(tx, room, flag.join, kept)
     tx.changed(rooms=(room,))
 
@@ -141,8 +140,15 @@ def settle(
         _lay_anew(tx, env, room, found.join, full)
         if joins.partial(tx, room) is None:
             joins.drop_partial(tx, room, tx.position())
+            _tell_devices(tx, room)
     if undecided.of_room(tx, room) is None:
         unchecked.forget(tx, room)
+
+
+def _tell_devices(tx: Tx, room: RoomNid) -> None:
+    """Tell of our users' devices, also to servers that the join did not tell of."""
+    for user in members.local_joined(tx, room):
+        device_lists.joined(tx, user, room)
 
 
 def _lay_anew(tx: Tx, env: Env, room: RoomNid, join_nid: EventNid, full: SnapshotNid) -> None:
