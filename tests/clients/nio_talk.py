@@ -62,11 +62,16 @@ class Recorded(nio.AsyncClient):
         return answer
 
     async def witness(self, path: str, rest: tuple[Any, ...], answer: Any) -> None:
-        """Remember encrypted messages between devices: acknowledged ones, and received ones."""
+        """Remember encrypted messages between devices, and one-time keys not to be had."""
         assert self.letters is not None
         if "/sendToDevice/m.room.encrypted/" in path:
             for user, devices in json.loads(rest[0])["messages"].items():
                 self.letters += [("sent", user, to, end(each)) for to, each in devices.items()]
+        elif path.endswith("/keys/claim"):
+            given = (await answer.json()).get("one_time_keys", {})
+            for user, asked in json.loads(rest[0])["one_time_keys"].items():
+                missing = asked.keys() - given.get(user, {}).keys()
+                self.letters += [("refused", user, device, "") for device in missing]
         elif path.endswith("/sync"):
             for event in (await answer.json()).get("to_device", {}).get("events", ()):
                 if event["type"] == "m.room.encrypted":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 
+import apsw
 import trio
 
 from tests.soak.town import Town
@@ -104,3 +105,19 @@ FAULTS: tuple[Fault, ...] = (
     peer_connections_drop,
     app_restarted,
 )
+
+
+async def letters_lost(town: Town, chance: random.Random) -> None:
+    """A negative control, no fault to live with: a server that forgets messages between devices."""
+    server = town.buildings.pair.server
+    town.buildings.street.shut()
+    await trio.sleep(4)  # Dan's keys come in by federation meanwhile
+    await trio.to_thread.run_sync(server.kill)
+    database = apsw.Connection(str(server.folder / "data" / "matrixbox.db"))
+    database.execute("DELETE FROM inbox")
+    database.close()
+    await trio.to_thread.run_sync(server.start)
+    town.buildings.street.reopen()
+
+
+CONTROLS: dict[str, Fault] = {"letters_lost": letters_lost}

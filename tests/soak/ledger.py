@@ -3,8 +3,10 @@
 Every message that a server acknowledged has to be seen, once, and be decryptable, by every device
 that was in the room before. Where one is not decryptable, there is evidence: the clients on two of
 the libraries record the encrypted messages between devices that they sent and were acknowledged,
-and those that they received. If all that were sent to the reader's device arrived, its server has
-lost nothing: the fault is one of the clients'. Without such evidence it counts as the server's.
+those that they received, and when they asked for a one-time key of a device and got none. If all
+that were sent to the reader's device arrived, and the sender knows of that device, no server has
+lost anything: the sender did not send the key, because it asked while the reader's server was down
+and not again, or for reasons of its own. Without such evidence it counts as the server's fault.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class Letters:
 
     sent: dict[Device, list[str]] = field(factory=dict)
     received: dict[Device, Counter[str]] = field(factory=dict)
+    refused: Counter[tuple[str, Device]] = field(factory=Counter)
+    posted: Counter[tuple[str, Device]] = field(factory=Counter)
 
     def record(self, who: Client, found: list[Any]) -> None:
         """Take down what a client tells."""
@@ -32,6 +36,9 @@ class Letters:
         for what, user, device, end in found:
             if what == "sent":
                 self.sent.setdefault((user, device), []).append(end)
+                self.posted[who.name, (user, device)] += 1
+            elif what == "refused":
+                self.refused[who.name, (user, device)] += 1
             else:
                 received[end] += 1
 

@@ -13,7 +13,7 @@ from attrs import define, field
 
 from tests.clients.conversation import Client, Refused
 from tests.clients.test_encryption import ENCRYPTION
-from tests.soak.faults import FAULTS
+from tests.soak.faults import FAULTS, Fault
 from tests.soak.ledger import Letters, Said, Seen, compare
 from tests.soak.town import TELLS_LETTERS, Town, built, inhabited
 
@@ -52,8 +52,14 @@ class Outcome:
         )
 
 
-async def soak(folder: Path, duration_s: float, seed: int, tell: Callable[[str], None]) -> Outcome:
-    """Play rounds until the time is over."""
+async def soak(
+    folder: Path,
+    duration_s: float,
+    seed: int,
+    tell: Callable[[str], None],
+    only: Fault | None = None,
+) -> Outcome:
+    """Play rounds until the time is over, with `only` one fault or with any."""
     outcome = Outcome(seed)
     chance = random.Random(seed)
     with built(folder) as buildings:
@@ -61,12 +67,15 @@ async def soak(folder: Path, duration_s: float, seed: int, tell: Callable[[str],
             letters = Letters()
             until = trio.current_time() + duration_s
             while trio.current_time() < until:
-                round_ = Round(town, chance, outcome, letters)
-                tell(await round_.play())
+                known = len(outcome.troubles)
+                tell(await Round(town, chance, outcome, letters, only).play())
+                for trouble in outcome.troubles[known:]:
+                    tell(trouble)
             outcome.letters = letters.counted
             for device, ends in letters.lost().items():
                 text = f"{len(ends)} acknowledged messages to the device {device} never came"
                 outcome.troubles.append(text)
+                tell(text)
     return outcome
 
 
@@ -78,8 +87,10 @@ class Round:
     chance: random.Random
     outcome: Outcome
     letters: Letters
+    only: Fault | None = None
     said: list[Said] = field(factory=list)
     room: str = ""
+    notes: set[str] = field(factory=set)
 
     async def play(self) -> str:
         """Talk under faults, then wait and compare; a line about it."""
@@ -88,7 +99,7 @@ class Round:
         maker = chance.choice(town.people)
         await self._gather(maker)
         readers = [*town.people, guest]
-        faults = [chance.choice(FAULTS) for _ in range(chance.randrange(1, 4))]
+        faults = [self.only or chance.choice(FAULTS) for _ in range(chance.randrange(1, 4))]
         async with trio.open_nursery() as nursery:
             enough = trio.Event()
             for person in town.people:
@@ -106,9 +117,10 @@ class Round:
         self.outcome.rounds += 1
         names = " ".join(fault.__name__ for fault in faults)
         took = trio.current_time() - started
+        notes = "".join(f"\n  {note}" for note in sorted(self.notes))
         return (
             f"round {self.outcome.rounds}: {maker.name}'s room; {names}; "
-            f"{len(self.said)} said, settled in {took:.1f} s"
+            f"{len(self.said)} said, settled in {took:.1f} s{notes}"
         )
 
     async def _gather(self, maker: Client) -> None:
@@ -130,8 +142,10 @@ class Round:
     async def _talk(self, person: Client, enough: trio.Event) -> None:
         """Say something now and then, until it is enough."""
         number = 0
+        # Of their own, so that the faults of a seed stay the same however long something takes.
+        chance = random.Random(f"{self.outcome.seed} {self.outcome.rounds} {person.name}")
         while not enough.is_set():
-            await trio.sleep(self.chance.uniform(*PAUSE_S))
+            await trio.sleep(chance.uniform(*PAUSE_S))
             number += 1
             one = Said(person, f"{person.name} {self.outcome.rounds} {number}")
             self.said.append(one)
@@ -151,13 +165,14 @@ class Round:
             for reader in readers:
                 nursery.start_soon(self._read_all, reader, left)
         await self._read_letters(readers)
-        self._judge(readers, left)
+        await self._judge(readers, left)
 
     async def _learn(self, sender: Client) -> None:
         """What a client sent again when the network was back has an event by now."""
         unknown = {one.body: one for one in self.said if one.sender is sender and not one.event_id}
         with trio.move_on_after(ALL_IN_WITHIN_S):
             while unknown:
+                await self._fill(sender)
                 view = await sender.do("view", room=self.room)
                 for event in view["timeline"]:
                     one = unknown.pop(event["body"], None)
@@ -191,14 +206,13 @@ class Round:
             if reader.kind in TELLS_LETTERS:
                 self.letters.record(reader, await reader.do("letters"))
 
-    def _judge(self, readers: list[Client], left: dict[str, Seen]) -> None:
+    async def _judge(self, readers: list[Client], left: dict[str, Seen]) -> None:
         """Count, and say what is wrong."""
         outcome = self.outcome
         acknowledged = [one for one in self.said if one.event_id is not None]
         outcome.said += len(self.said)
         outcome.acknowledged += len(acknowledged)
         outcome.readings += len(acknowledged) * len(readers)
-        lost_letters = self.letters.lost()
         for reader in readers:
             seen = left.get(reader.name, Seen(acknowledged, [], []))
             where = f"round {outcome.rounds + 1}, {reader.name} ({reader.kind}), room {self.room}"
@@ -207,14 +221,25 @@ class Round:
                 outcome.troubles.append(f"{where}: {one.event_id} {one.body!r} never came")
             for body in seen.doubled:
                 outcome.troubles.append(f"{where}: came twice: {body}")
-            device = (reader.user_id, reader.device_id)
-            tells = reader.kind in TELLS_LETTERS
             for one in seen.undecryptable:
-                proven = tells and one.sender.kind in TELLS_LETTERS and device not in lost_letters
-                if proven:
+                what = f"{where}: {one.event_id} {one.body!r} is not decryptable"
+                if proof := await self._proof(one.sender, reader):
                     outcome.client_faults += 1
+                    self.notes.add(f"{one.sender.name} to {reader.name}: {proof}")
                 else:
                     outcome.undecryptable += 1
-                    outcome.troubles.append(
-                        f"{where}: {one.event_id} {one.body!r} is not decryptable"
-                    )
+                    outcome.troubles.append(what)
+
+    async def _proof(self, sender: Client, reader: Client) -> str | None:
+        """The evidence that the sender's client kept the key to itself; None without it."""
+        if not {sender.kind, reader.kind} <= {*TELLS_LETTERS}:
+            return None
+        device = (reader.user_id, reader.device_id)
+        if device in self.letters.lost():
+            return None
+        if reader.device_id not in await sender.do("devices", user=reader.user_id):
+            return None
+        posted, refused = (
+            counted[sender.name, device] for counted in (self.letters.posted, self.letters.refused)
+        )
+        return f"knows the device, sent it {posted} messages, got no key of it {refused} times"

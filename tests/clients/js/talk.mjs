@@ -94,7 +94,7 @@ class Talker {
         return answer;
     }
 
-    /** Remember encrypted messages between devices: sent ones that were acknowledged, and received ones. */
+    /** Remember encrypted messages between devices: sent ones that were acknowledged, received ones, and keys that were not to be had. */
     async witness(path, options, answer) {
         const end = (content) => Object.values(content.ciphertext ?? {})[0]?.body?.slice(-43);
         if (answer.status !== 200) return;
@@ -102,6 +102,11 @@ class Talker {
             for (const [user, devices] of Object.entries(JSON.parse(options.body).messages))
                 for (const [device, content] of Object.entries(devices))
                     this.letters.push(["sent", user, device, end(content)]);
+        } else if (path.endsWith("/keys/claim")) {
+            const given = (await answer.clone().json()).one_time_keys;
+            for (const [user, devices] of Object.entries(JSON.parse(options.body).one_time_keys))
+                for (const device of Object.keys(devices))
+                    if (!given[user]?.[device]) this.letters.push(["refused", user, device, ""]);
         } else if (path.endsWith("/sync")) {
             for (const event of (await answer.clone().json()).to_device?.events ?? [])
                 if (event.type === "m.room.encrypted")

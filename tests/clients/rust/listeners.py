@@ -11,6 +11,8 @@ import matrix_sdk_python as sdk
 
 Said = dict[str, Any]
 
+FEW_TURNS_S = 0.02
+
 
 def following(loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> Callable[[], None]:
     """The same call, for threads that are not the loop's."""
@@ -170,6 +172,7 @@ class Queue(sdk.SendQueueListener):  # type: ignore[misc]
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.is_expecting = False
         self.mine: str | None = None
         self.done: asyncio.Future[str] = loop.create_future()
 
@@ -177,8 +180,9 @@ class Queue(sdk.SendQueueListener):  # type: ignore[misc]
         self.loop.call_soon_threadsafe(self._heard, update)
 
     def _heard(self, update: Any) -> None:
-        if update.is_NEW_LOCAL_EVENT() and self.mine is None:
-            self.mine = update.transaction_id
+        if update.is_NEW_LOCAL_EVENT():
+            if self.is_expecting and self.mine is None:
+                self.mine = update.transaction_id
         elif self.done.done() or getattr(update, "transaction_id", None) != self.mine:
             return
         elif update.is_SENT_EVENT():
@@ -186,6 +190,11 @@ class Queue(sdk.SendQueueListener):  # type: ignore[misc]
         elif update.is_SEND_ERROR():
             kind = "try again" if update.is_recoverable else "given up"
             self.done.set_exception(RuntimeError(f"not sent ({kind}): {update.error}"))
+
+    async def expect(self) -> None:
+        """The next message is the one; what waits already has been told of by now."""
+        await asyncio.sleep(FEW_TURNS_S)
+        self.is_expecting = True
 
     async def sent(self) -> str:
         """The event's id, once the server has told it."""

@@ -261,6 +261,7 @@ async def send(talker: Talker, room: str, content: Said) -> str:
         queue = talker.states.of_queue()
         task = await talker.room(room).subscribe_to_send_queue_updates(queue)
         try:
+            await queue.expect()
             await timeline.send(sdk.message_event_content_new(message))
             async with asyncio.timeout(SENT_WITHIN_S):
                 return await queue.sent()
