@@ -16,9 +16,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.bench.pairs import Running, two_matrixboxes, two_synapses
 from tests.peers.synapse_peer import SynapsePeer, ensure_venv
 from tests.server import running_server
 
@@ -62,7 +64,21 @@ SCENARIOS: Mapping[str, tuple[list[str], list[Figure]]] = {
     ),
     "history": (["history"], [("events/s", "events_per_s", 12_000)]),
     "bigroom": (["bigroom"], [("joins/s", "joins_per_s", 250)]),
+    "fed-send": (
+        ["fed-send"],
+        [
+            ("one way p95 ms", "one_way.p95_ms", 20),
+            ("burst received/s", "burst_received_per_s", 300),
+            ("CPU ms per message, sender", "server_cpu_ms_per_operation", 3),
+            ("the same, receiver", "server_2_cpu_ms_per_operation", 3),
+        ],
+    ),
+    "fed-join": (
+        ["fed-join"],
+        [("join s", "join_s", 0.1), ("all members s", "until_all_members_s", 0.25)],
+    ),
 }
+FEDERATED = ("fed-send", "fed-join")
 STARTUP: list[Figure] = [("ready s", "ready_s", 0.7), ("idle RSS MiB", "idle_rss_mib", 60)]
 
 
@@ -74,24 +90,28 @@ def look_up(report: Mapping[str, Any], path: str) -> float:
     return float(value)
 
 
-def csload(url: str, pid: int | None, arguments: list[str]) -> dict[str, Any]:
+def csload(arguments: list[str], *servers: Running) -> dict[str, Any]:
     """One run of the load generator, in a process of its own."""
-    meter = [] if pid is None else ["--pid", str(pid)]
     scenario, *rest = arguments
-    command = [sys.executable, str(HERE / "csload.py"), scenario, "--base-url", url, *meter, *rest]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [sys.executable, str(HERE / "csload.py"), scenario]
+    for suffix, (url, pid) in zip(("", "-2"), servers, strict=False):
+        command += [f"--base-url{suffix}", url, f"--pid{suffix}", str(pid)]
+    done = subprocess.run([*command, *rest], check=True, capture_output=True, text=True)
     report: dict[str, Any] = json.loads(done.stdout)["median"]
+    if "server_2" in report and "operations" in report:
+        cpu_ms = report["server_2"]["cpu_s"] * 1000
+        report["server_2_cpu_ms_per_operation"] = cpu_ms / report["operations"]
     return report
 
 
-Start = Callable[[Path], AbstractContextManager[tuple[str, int]]]
+Start = Callable[[Path], AbstractContextManager[list[Running]]]
 
 
 @contextmanager
 def matrixbox(folder: Path) -> Any:
     """A matrixbox with nothing in it: its address and process."""
     with running_server(folder) as server:
-        yield server.base_url, server.pid
+        yield [(server.base_url, server.pid)]
 
 
 def synapse(venv: Path) -> Start:
@@ -101,15 +121,15 @@ def synapse(venv: Path) -> Start:
     def start(folder: Path) -> Any:
         with SynapsePeer(folder, venv) as peer:
             peer.wait_background_updates()
-            yield peer.client_url, peer.pid
+            yield [(peer.client_url, peer.pid)]
 
     return start
 
 
 def measure(start: Start, arguments: list[str]) -> dict[str, Any]:
     """One scenario on a fresh server."""
-    with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as (url, pid):
-        return csload(url, pid, arguments)
+    with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as servers:
+        return csload(arguments, *servers)
 
 
 def startup(folder: Path, venv: Path, which: str) -> dict[str, Any]:
@@ -125,7 +145,7 @@ def startup(folder: Path, venv: Path, which: str) -> dict[str, Any]:
         python = str(venv / "bin" / "python")
         config = str(folder / "homeserver.yaml")
         command = [python, "-m", "synapse.app.homeserver", "-c", config]
-    return csload(url, None, ["startup", "--", *command])
+    return csload(["startup", "--base-url", url, "--", *command])
 
 
 def show(name: str, figures: list[Figure], runs: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -152,15 +172,17 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     venv = options.venv.absolute()
     starts: dict[str, Start] = {"matrixbox": matrixbox}
+    pairs: dict[str, Start] = {"matrixbox": two_matrixboxes}
     if not options.alone:
         ensure_venv(venv)
         starts["synapse"] = synapse(venv)
+        pairs["synapse"] = partial(two_synapses, venv=venv)
     for name, (arguments, figures) in SCENARIOS.items():
         if options.only and name not in options.only:
             continue
         runs: dict[str, list[dict[str, Any]]] = {server: [] for server in starts}
         for _ in range(options.repeat):
-            for server, start in starts.items():
+            for server, start in (pairs if name in FEDERATED else starts).items():
                 runs[server].append(measure(start, arguments))
         show(name, figures, runs)
     if not options.only or "startup" in options.only:
