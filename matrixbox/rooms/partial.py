@@ -148,7 +148,8 @@ def settle(
 def _tell_devices(tx: Tx, room: RoomNid) -> None:
     """Tell of our users' devices, also to servers that the join did not tell of."""
     for user in members.local_joined(tx, room):
-        device_lists.joined(tx, user, room)
+        if device_lists.stream_id(tx, user):  # else there never was anything to tell
+            device_lists.joined(tx, user, room)
 
 
 def _lay_anew(tx: Tx, env: Env, room: RoomNid, join_nid: EventNid, full: SnapshotNid) -> None:
