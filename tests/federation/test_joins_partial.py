@@ -290,6 +290,31 @@ async def test_news_of_devices_that_come_before_the_members_are_shown_with_these
         assert not {*strangers} & {*later["device_lists"]["changed"]}
 
 
+def heard(server: FakeServer) -> list[Any]:
+    """What a server was told of devices."""
+    return [
+        edu["content"]
+        for request in server.asked("send")
+        for edu in json.loads(request.body or b"{}").get("edus", [])
+        if edu["edu_type"] == "m.device_list_update"
+    ]
+
+
+async def test_of_devices_that_never_changed_nobody_hears_when_the_members_are_known(
+    tmp_path: Path,
+) -> None:
+    """[B7.06]: without keys there is nothing to know of them."""
+    async with scene(tmp_path) as it:
+        await it.whole()
+        await it.home.say(it.ann, it.room.room_id, "hello")
+
+        async def sent() -> bool:
+            return bool(it.room.server.asked("send"))
+
+        await eventually(sent)
+        assert heard(it.room.server) == []
+
+
 async def test_servers_hear_of_devices_before_the_members_are_known_and_then(
     tmp_path: Path,
 ) -> None:
@@ -299,14 +324,6 @@ async def test_servers_hear_of_devices_before_the_members_are_known_and_then(
         there, elsewhere = it.room.server, it.third
         for server in (there, elsewhere):
             server.answers["send"] = {}
-
-        def heard(server: FakeServer) -> list[Any]:
-            return [
-                edu["content"]
-                for request in server.asked("send")
-                for edu in json.loads(request.body or b"{}").get("edus", [])
-                if edu["edu_type"] == "m.device_list_update"
-            ]
 
         async def rename(name: str, *hearing: FakeServer) -> None:
             device = f"/devices/{it.ann.session.device_id}"
