@@ -94,7 +94,7 @@ def _gap(tx: Tx, env: Env, told: Told) -> Gap | None:
     """What is missing before an event; None where it is not to be looked for any more."""
     stored = events.by_nid(tx, told.nid)
     missing = [*history.not_in_graph(tx, stored.event.prev_event_ids)]
-    if not missing or not residence.is_resident(tx, env, told.room):
+    if not missing or not residence.is_followed(tx, env, told.room):
         return None
     if _is_before_us(tx, told.room, stored.event.depth):
         return None

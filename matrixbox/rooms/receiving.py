@@ -21,7 +21,7 @@ from matrixbox.core.identifiers import EventId, RoomId, ServerName, server_of
 from matrixbox.core.json import Json
 from matrixbox.errors import RemoteError
 from matrixbox.observe import log
-from matrixbox.rooms import outside, policy, receipt, servers
+from matrixbox.rooms import outside, policy, receipt, residence, servers
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.gaps import HELPERS, Filling, Tools
 from matrixbox.rooms.letting_in import (
@@ -366,7 +366,7 @@ def _place(tx: Tx, room: RoomNid) -> Place:
 def _refusal(tx: Tx, env: Env, place: Place, origin: ServerName) -> Outcome | None:
     """Why no event of a room is taken from a server; None where they are."""
     room = place.room
-    if rooms.head(tx, room) is None or not servers.is_in_room(tx, room, env.server_name):
+    if not residence.is_followed(tx, env, room):
         return NOT_HERE  # T017
     if not servers.is_allowed(tx, room, origin):
         return DENIED

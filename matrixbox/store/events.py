@@ -336,6 +336,18 @@ def first_live(tx: Tx, room: RoomNid) -> EventNid | None:
     return None if row is None else EventNid(row[0])
 
 
+def are_more(tx: Tx, room: RoomNid, pos: int, than: int) -> bool:
+    """Whether a room's timeline has more events than so many after a stream position."""
+    row = tx.one(
+        "SELECT 1 FROM event WHERE room_nid = ? AND pos IS NOT NULL AND pos > ? AND sub = 0"
+        " ORDER BY pos LIMIT 1 OFFSET ?",
+        room,
+        pos,
+        than,
+    )
+    return row is not None
+
+
 def newest(tx: Tx, room: RoomNid, until: int) -> EventNid | None:
     """The last timeline event at or before a stream position."""
     row = tx.one(

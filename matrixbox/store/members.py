@@ -197,6 +197,21 @@ def local_joined(tx: Tx, room: RoomNid) -> list[UserNid]:
     return [UserNid(row[0]) for row in rows]
 
 
+def local_gone(tx: Tx, room: RoomNid, most: int) -> list[Member]:
+    """The users of ours who are in a room no more and have not forgotten it, the last first."""
+    rows = tx.run(
+        "SELECT user_nid, membership, event_nid, pos FROM member"
+        " WHERE room_nid = ? AND is_local = 1 AND membership != 1 AND NOT forgotten"
+        " ORDER BY pos DESC LIMIT ?",
+        room,
+        most,
+    )
+    return [
+        Member(room, UserNid(user), Membership(word), EventNid(nid), pos, forgotten=False)
+        for user, word, nid, pos in rows
+    ]
+
+
 def some(tx: Tx, room: RoomNid, but: UserNid, limit: int) -> list[UserNid]:
     """The first other users that are joined or invited; failing these, that were ([C8.15])."""
     rows = tx.run(
