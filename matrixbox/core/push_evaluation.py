@@ -17,7 +17,7 @@ from matrixbox.core.globs import Glob
 from matrixbox.core.identifiers import UserId
 from matrixbox.core.json import MAX_INTEGER, Json, encode
 from matrixbox.core.paths import Path, look_up, parse_path
-from matrixbox.core.push_rules import THREAD_SUBSCRIPTION, Kind, PushRule, Ruleset
+from matrixbox.core.push_rules import THREAD_SUBSCRIPTION, Kind, PushRule, Ruleset, in_effect
 
 _BODY = ("content", "body")
 
@@ -114,9 +114,9 @@ def compile_rules(user_id: UserId, rules: Ruleset) -> CompiledRules:
 
 def _outcome(rule: PushRule) -> Outcome:
     """Actions that nobody knows do nothing."""
-    tweaks = tweaks_of(rule.actions)
-    encoded = encode(list(rule.actions)).decode()
-    return Outcome(rule.rule_id, rule.actions, "notify" in rule.actions, tweaks, encoded)
+    actions = in_effect(rule.actions)
+    encoded = encode(list(actions)).decode()
+    return Outcome(rule.rule_id, actions, "notify" in actions, tweaks_of(actions), encoded)
 
 
 def tweaks_of(actions: Iterable[Json]) -> dict[str, Json]:

@@ -6,7 +6,7 @@ Matrix v1.19, Client-Server API, "Push Rules" and "Predefined Rules" [C14.01]-[C
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
 from attrs import evolve, frozen
@@ -15,6 +15,7 @@ from matrixbox.core.identifiers import InvalidIdentifier, UserId, is_user_id, pa
 from matrixbox.core.json import Json
 
 MAX_PATTERN = 256  # characters
+HISTORICAL = ("dont_notify", "coalesce")
 THREAD_SUBSCRIPTION = "io.element.msc4306.thread_subscription"
 """The kind of condition that asks whether the user follows the thread of an event."""
 
@@ -274,14 +275,22 @@ def _check_pattern_length(value: Json) -> None:
 
 
 def parse_actions(value: Json) -> tuple[Json, ...]:
-    """Read a list of actions; raise InvalidRule.  The historical ones do nothing [C14.09]."""
+    """Read a list of actions; raise InvalidRule.
+
+    The historical ones are kept as the client wrote them, and do nothing: see `in_effect`.
+    """
     if not isinstance(value, list):
         raise InvalidRule("actions is not a list.")
     for action in value:
         tweak = action.get("set_tweak") if isinstance(action, Mapping) else None
-        if action not in ("notify", "dont_notify", "coalesce") and not isinstance(tweak, str):
+        if action not in ("notify", *HISTORICAL) and not isinstance(tweak, str):
             raise InvalidRule("An action is neither known nor a tweak.")
-    return tuple(action for action in value if action not in ("dont_notify", "coalesce"))
+    return tuple(value)
+
+
+def in_effect(actions: Iterable[Json]) -> tuple[Json, ...]:
+    """The actions without the historical ones, which mean nothing [C14.09]."""
+    return tuple(action for action in actions if action not in HISTORICAL)
 
 
 def place(

@@ -24,7 +24,7 @@ from matrixbox.store.nids import RoomNid
 from matrixbox.store.undecided import Kept
 from matrixbox.tasks import Offload, in_thread
 
-ADMITTED_AT_ONCE = 50  # events in one transaction: some 10 ms
+ADMITTED_AT_ONCE = 100  # events in one transaction: some 10 ms
 PREPARED_AT_ONCE = 200
 
 

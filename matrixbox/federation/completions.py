@@ -21,14 +21,15 @@ from matrixbox.federation.client import FederationClient, target
 from matrixbox.observe import log
 from matrixbox.rooms import arrival, partial, receipt, residence
 from matrixbox.rooms.env import Env
-from matrixbox.rooms.remote import RoomRemote, Verifier
+from matrixbox.rooms.receipt import Checked, Undecided
+from matrixbox.rooms.remote import RoomRemote, StateIds, Verifier
 from matrixbox.store import events, joins, names, rooms
 from matrixbox.store.database import Store
 from matrixbox.store.joins import PartialRoom
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 from matrixbox.store.undecided import Kept
-from matrixbox.tasks import jittered
+from matrixbox.tasks import jittered, one_error
 
 MAX_SERVERS = 10
 PAUSES_S = (2, 10, 30, 60, 300, 900, 3600)  # after every server has failed; the last one goes on
@@ -117,36 +118,54 @@ class Completions:
         return False
 
     async def _try(self, server: ServerName, flag: PartialRoom, about: _About) -> None:
-        if about.last is not None and not await self._fetch_last(server, flag.room, about):
+        told, last = await self._ask(server, about)
+        if about.last is not None and last is None:
+            # It cannot be checked, like others: so it is asked for with the state that it is in.
             about = evolve(about, at=about.join, last=None)
-        told = await self.remote.state_ids(server, about.rules, about.room_id, about.at)
+            told, _ = await self._ask(server, about)
         missing = await self.store.read_long(joins.missing, [*told.state, *told.auth_chain])
         kept: Sequence[Kept] = ()
         if missing:
             kept = await self._fetch(server, flag.room, about)
         found: Sequence[EventId] = told.state
-        if about.last is not None:
+        if about.last is not None and last is not None:
+            await self._admit(flag.room, about, last)
+            if self.store.read(joins.missing, [about.last]):
+                raise arrival.Unusable("the event before our join is of no use")
             found = await self.store.read_long(_with_last, flag.room, found, about.last)
         state = await self.arrivals.state(flag.room, found)
         await self.store.write(partial.complete, self.env, flag, state, kept, heavy=True)
         self.on_undecided(flag.room)
 
-    async def _fetch_last(self, server: ServerName, room: RoomNid, about: _About) -> bool:
-        """Store the event before our join: the state is told as it was before that one.
+    async def _ask(
+        self, server: ServerName, about: _About
+    ) -> tuple[StateIds, Sequence[Checked] | None]:
+        """The state's ids, and the event before our join; None where that cannot be checked.
 
-        False where it cannot be checked, or is of no use: then the state is asked for after it.
+        The state is told as it was before that one.  Nothing, where it is here already.
         """
-        last = about.last
-        assert last is not None
-        if not self.store.read(joins.missing, [last]):
-            return True
-        pdu = await self.remote.event(server, about.rules, last)
-        found = await receipt.check(self.verifier, about.rules, about.room_id, [pdu])
-        checked = receipt.checked(found)
-        given = [one.event for one in checked]
-        pruned = frozenset(one.event.event_id for one in checked if one.pruned)
-        await self.store.write(arrival.admit, self.env, room, about.rules, given, pruned)
-        return not self.store.read(joins.missing, [last])
+        last: Sequence[Checked] | None = ()
+        told = StateIds((), ())
+
+        async def ask_last(event_id: EventId) -> None:
+            nonlocal last
+            pdu = await self.remote.event(server, about.rules, event_id)
+            found = await receipt.check(self.verifier, about.rules, about.room_id, [pdu])
+            is_undecided = any(isinstance(one, Undecided) for one in found)
+            last = None if is_undecided else receipt.checked(found)
+
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                if about.last is not None and self.store.read(joins.missing, [about.last]):
+                    nursery.start_soon(ask_last, about.last)
+                told = await self.remote.state_ids(server, about.rules, about.room_id, about.at)
+        return told, last
+
+    async def _admit(self, room: RoomNid, about: _About, found: Sequence[Checked]) -> None:
+        given = [one.event for one in found]
+        pruned = frozenset(one.event.event_id for one in found if one.pruned)
+        if given:
+            await self.store.write(arrival.admit, self.env, room, about.rules, given, pruned)
 
     async def _fetch(self, server: ServerName, room: RoomNid, about: _About) -> Sequence[Kept]:
         """Store all events of the state and of its auth chain; those that could not be checked."""

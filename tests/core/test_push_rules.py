@@ -13,6 +13,7 @@ from matrixbox.core.push_rules import (
     PushRule,
     UnknownAnchor,
     default_rules,
+    in_effect,
     parse_actions,
     parse_rule,
     place,
@@ -271,10 +272,13 @@ def test_patterns_take_256_characters():
     assert parse_rule(Kind.OVERRIDE, "x", {"actions": [], "conditions": conditions}).conditions
 
 
-def test_historical_actions_are_taken_out():
+def test_historical_actions_are_kept_and_mean_nothing():
     """[C14.09]"""
-    assert parse_actions(["dont_notify"]) == ()
-    assert parse_actions(["notify", "coalesce", HIGHLIGHT]) == ("notify", HIGHLIGHT)
+    assert parse_actions(["dont_notify"]) == ("dont_notify",)
+    assert in_effect(["dont_notify"]) == ()
+    written = ["notify", "coalesce", HIGHLIGHT]
+    assert parse_actions(written) == tuple(written)
+    assert in_effect(written) == ("notify", HIGHLIGHT)
 
 
 # --- order

@@ -77,7 +77,9 @@ async def test_keys_of_another_user_or_device_are_refused() -> None:
         {"signatures": []},
         {"signatures": {"@ann:home.test": "x"}},
         {"signatures": {"@ann:home.test": {"ed25519:PHONE": 5}}},
-        {"signatures": {}},
+        {"signatures": None},
+        {"signatures": {"@ann:home.test": {}}},
+        {"signatures": {"@bo:home.test": {"ed25519:PHONE": "x"}}},
         {"keys": {}},
         {"keys": {"ed25519:PHONE": "short"}},
         {"x": 1.5},
@@ -92,6 +94,16 @@ async def test_malformed_keys_are_refused(change: dict[str, Any]) -> None:
         value = {**ann.identity(), **change}
         with pytest.raises((BadJson, InvalidParam)):
             shapes.device_keys(value, ann.who.user_id, ann.who.device_id)
+
+
+async def test_keys_without_any_signature_are_taken_as_they_are() -> None:
+    """T122, [C17.01]: they can be federated, and clients use none that are not signed."""
+    async with town() as house:
+        ann = await house.user("ann", uploaded=False)
+        value = {**ann.identity(), "signatures": {}}
+        found = shapes.device_keys(value, ann.who.user_id, ann.who.device_id)
+        assert found["signatures"] == {}
+        assert decode_stored(encode_canonical(found)) == found
 
 
 async def test_a_signature_by_another_key_is_refused() -> None:

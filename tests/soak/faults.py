@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import apsw
 import trio
 
+from matrixbox.store.connection import locate
 from tests.soak.town import Town
 
 Fault = Callable[[Town, random.Random], Awaitable[None]]
@@ -113,7 +114,8 @@ async def letters_lost(town: Town, chance: random.Random) -> None:
     town.buildings.street.shut()
     await trio.sleep(4)  # Dan's keys come in by federation meanwhile
     await trio.to_thread.run_sync(server.kill)
-    database = apsw.Connection(str(server.folder / "data" / "matrixbox.db"))
+    location = locate(server.folder / "data" / "matrixbox.db")
+    database = apsw.Connection(location.filename, vfs=location.vfs)
     database.execute("DELETE FROM inbox")
     database.close()
     await trio.to_thread.run_sync(server.start)
