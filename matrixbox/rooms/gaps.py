@@ -23,6 +23,7 @@ from functools import partial
 import trio
 from attrs import define, evolve, field, frozen
 
+from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId, ServerName
 from matrixbox.errors import RemoteError, RemoteRefused
 from matrixbox.observe import log
@@ -41,9 +42,11 @@ from matrixbox.tasks import one_error
 
 ROUNDS = 10  # of get_missing_events, for one gap
 PER_ROUND = 20
+FEW = 10  # events, what many servers give at most; with fewer, a server has told all that it has
 MAX_MISSING = 200  # events got in this way, for one gap
 MISSING_S = 60.0
 MAX_STATES = 5  # missing parents whose state is asked for, in one attempt
+FEW_AUTH = 2  # auth events that are fetched by their names, if they cite nothing unknown
 MAX_AUTH = 500  # auth events fetched for one event
 MAX_STATE_EVENTS = 20_000  # fetched for one state
 STATE_S = 120.0
@@ -163,16 +166,21 @@ class Filling:
                         self.is_long = True
                         break
                     rounds += 1
-                    new = await self._missing_round(latest[:PER_ROUND])
-                    if not new:
-                        break
+                    new, is_all = await self._missing_round(latest[:PER_ROUND])
                     fetched += new
+                    if is_all:
+                        break
         self.server = sender
 
     def _children_of_missing(self) -> list[EventId]:
         return [one.event_id for one in self.pool.values() if self._missing_of([one])]
 
-    async def _missing_round(self, latest: Sequence[EventId]) -> int:
+    async def _missing_round(self, latest: Sequence[EventId]) -> tuple[int, bool]:
+        """How many events came that were missing, and whether the server has no more of them.
+
+        It goes back from what it is asked with by itself, so it stopped short of the limit because
+        there is nothing more that it has, or that it may tell.
+        """
         ends, min_depth = self.tools.store.read(_ends, self.place.room)
         try:
             pdus = await self.tools.remote.missing_events(
@@ -186,14 +194,14 @@ class Filling:
             )
         except RemoteError as error:
             self._note(error)
-            return 0
+            return 0, True
         found = {one.event.event_id: one for one in await self._checked(pdus[:PER_ROUND])}
         new = 0
         while wanted := [name for name in self._missing_of(self.pool.values()) if name in found]:
             for name in wanted:  # only what somebody cites, so nothing can be pushed in between
                 self.pool[name] = Arrival(found.pop(name))
                 new += 1
-        return new
+        return new, not new or len(pdus) < FEW
 
     def _missing_of(self, arrivals: Iterable[Arrival]) -> list[EventId]:
         """The parents that are neither here nor on their way."""
@@ -221,8 +229,13 @@ class Filling:
         return any(name not in here for name in wanted)
 
     async def _fetch_chain(self, checked: Checked) -> None:
-        """The auth events of an event: all at once, then those that were kept back."""
+        """The auth events of an event: one or two alone, more at once, then what was kept back.
+
+        The chain of an old room's member is long, and nearly all of it is known here.
+        """
         event = checked.event
+        if await self._fetch_few(event):
+            return
         chain: Sequence[Pdu] = ()
         try:
             chain = await self.tools.remote.event_auth(
@@ -234,6 +247,18 @@ class Filling:
             log.debug("no auth chain", server=self.server, event=event.event_id, why=str(error))
         await self._admit(await self._checked(chain[:MAX_AUTH]), Status.FRESH)
         await self._fetch_singly(event.auth_event_ids, MAX_AUTH, Status.FRESH)
+
+    async def _fetch_few(self, event: Event) -> bool:
+        """Fetch auth events by name, if they are few and cite nothing unknown; whether they did."""
+        lacking = await self._not_here(event.auth_event_ids)
+        if len(lacking) > FEW_AUTH:
+            return False
+        found, _ = await self._fetch_some(lacking)
+        cited = [name for one in found.values() for name in one.event.auth_event_ids]
+        if len(found) < len(lacking) or await self._not_here(cited):
+            return False
+        await self._admit(found.values(), Status.FRESH)
+        return True
 
     async def _fetch_singly(
         self, wanted: Iterable[EventId], most: int, status: Status = Status.ACCEPTED
@@ -428,7 +453,7 @@ class Filling:
 
         Auth events of something that waits are FRESH: they may be as new as that.
         """
-        order = by_auth(found)
+        order = receipt.by_auth(found)
         for start in range(0, len(order), BATCH):
             part = order[start : start + BATCH]
             await self.tools.store.write(_admit, self.tools.env, self.place, part, status)
@@ -437,26 +462,6 @@ class Filling:
 def is_definite(error: RemoteError) -> bool:
     """Whether a server says that it does not have something, or may not give it."""
     return isinstance(error, RemoteRefused) and 400 <= error.status < 500 and error.status != 429
-
-
-def by_auth(found: Iterable[Checked]) -> list[Checked]:
-    """Auth events before what cites them; what is in a cycle is left out (T007)."""
-    given = {one.event.event_id: one for one in found}
-    waiting = {
-        name: {auth for auth in one.event.auth_event_ids if auth in given}
-        for name, one in given.items()
-    }
-    citing: dict[EventId, list[EventId]] = {}
-    for name, cited in waiting.items():
-        for auth in cited:
-            citing.setdefault(auth, []).append(name)
-    order = [name for name, cited in waiting.items() if not cited]
-    for name in order:  # grows
-        for one in citing.get(name, ()):
-            waiting[one].discard(name)
-            if not waiting[one]:
-                order.append(one)
-    return [given[name] for name in order]
 
 
 def _admit(tx: Tx, env: Env, place: Place, part: Sequence[Checked], status: Status) -> None:

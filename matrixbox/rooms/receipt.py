@@ -15,7 +15,7 @@ an event's name: somebody's spoiled copy says nothing about the event itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import evolve, frozen
 
@@ -123,3 +123,23 @@ def hashed(event: Event) -> Checked:
 def checked(receipts: Sequence[Receipt]) -> list[Checked]:
     """Those that passed."""
     return [one for one in receipts if isinstance(one, Checked)]
+
+
+def by_auth(found: Iterable[Checked]) -> list[Checked]:
+    """Auth events before what cites them; what is in a cycle is left out (T007)."""
+    given = {one.event.event_id: one for one in found}
+    waiting = {
+        name: {auth for auth in one.event.auth_event_ids if auth in given}
+        for name, one in given.items()
+    }
+    citing: dict[EventId, list[EventId]] = {}
+    for name, cited in waiting.items():
+        for auth in cited:
+            citing.setdefault(auth, []).append(name)
+    order = [name for name, cited in waiting.items() if not cited]
+    for name in order:  # grows
+        for one in citing.get(name, ()):
+            waiting[one].discard(name)
+            if not waiting[one]:
+                order.append(one)
+    return [given[name] for name in order]

@@ -21,10 +21,10 @@ from matrixbox.rooms.letting_in import Lack, Outcome, Verdict
 from matrixbox.rooms.remote import StateIds
 from matrixbox.store import events, inbound, names, rooms, snapshots
 from matrixbox.store.events import Status
-from tests.rooms.far import CREATOR
+from tests.rooms.far import CREATOR, Graph
 from tests.rooms.far_remote import Far, far_household
 from tests.rooms.random_graphs import VERSIONS
-from tests.rooms.test_receipt_steps import BOB, EVE, begun, names_of, room_with, wait_for
+from tests.rooms.test_receipt_steps import ANN, BOB, EVE, begun, names_of, room_with, wait_for
 from tests.rooms.test_receiving import EXAMPLES, with_ann
 
 
@@ -56,6 +56,53 @@ async def test_a_short_gap_is_filled_with_the_events_between(autojump_clock):
         assert shown == [one.event_id for one in made]
         assert far.remote.calls == {"missing_events": 3}
         assert not missing(far)
+
+
+async def test_who_has_told_few_events_has_no_more_and_is_not_asked_again(autojump_clock):
+    """What these cite is asked for by its name at once, where nobody else could know."""
+    graph = Graph("11")
+    graph.begin(ANN)
+    graph.beginning = len(graph.events)
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        made = [graph.make("m.room.message", CREATOR, {"n": n}) for n in range(3)]
+        far.remote.lies["missing_events"] = lambda honest, *_: honest[-1:]
+        await far.receive(graph, made[-1])
+        await far.receiver.settled()
+        assert far.remote.log == [
+            ("missing_events", "far.test", made[-1].event_id),
+            ("event", "far.test", made[0].event_id),
+        ]
+        found = [Status(far.house.stored(one.event_id).status) for one in made]
+        assert found == [Status.PAST, Status.ACCEPTED, Status.ACCEPTED]
+
+
+async def test_who_gives_ten_events_at_most_is_asked_again(autojump_clock):
+    graph = room_with()
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        made = [graph.make("m.room.message", BOB, {"n": n}) for n in range(50)]
+        far.remote.lies["missing_events"] = lambda honest, *_: honest[-10:]
+        await far.receive(graph, made[-1])
+        await far.receiver.settled()
+        assert far.remote.calls == {"missing_events": 5}
+        assert not missing(far)
+
+
+async def test_one_auth_event_that_is_missing_is_fetched_without_all_that_is_known(
+    autojump_clock,
+):
+    graph = room_with()
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        tip = graph.last()
+        levels = graph.make("m.room.power_levels", CREATOR, {"users": {CREATOR: 100}}, "")
+        auth = graph.cited("m.room.message", BOB, None, {}, graph.after[levels.event_id])
+        event = graph.make("m.room.message", BOB, {}, prev=[tip], auth=auth)
+        await far.receive(graph, event)
+        await far.receiver.settled()
+        assert far.remote.calls == {"event": 1}
+        assert far.house.stored(event.event_id).status == Status.ACCEPTED
 
 
 async def test_t015_a_long_gap_is_bridged_by_the_state_there(autojump_clock):
