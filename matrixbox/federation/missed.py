@@ -78,18 +78,25 @@ class Missed:
 
     async def run(self) -> None:
         """Ask now, and whenever we were cut off and are not any more."""
-        await trio.sleep(AFTER_S)
+        pairs = await self._shared()
+        await trio.sleep(AFTER_S)  # of rooms that are joined meanwhile nothing was missed
         while True:
             self._again = trio.Event()
             began = trio.current_time()
-            await self.ask()
+            await self._ask_about(pairs)
             await trio.sleep(AGAIN_AFTER_S)
             await self._again.wait()
             log.info("back on the network", asked_before_s=round(trio.current_time() - began))
+            pairs = await self._shared()
 
     async def ask(self) -> None:
         """Ask every server that shares a room, once."""
-        pairs = await self.store.read_long(servers.shared_rooms, self.own)
+        await self._ask_about(await self._shared())
+
+    async def _shared(self) -> Sequence[tuple[RoomNid, ServerName]]:
+        return await self.store.read_long(servers.shared_rooms, self.own)
+
+    async def _ask_about(self, pairs: Sequence[tuple[RoomNid, ServerName]]) -> None:
         if not pairs:
             return
         began = trio.current_time()

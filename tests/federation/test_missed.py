@@ -168,3 +168,15 @@ async def test_after_an_outage_of_the_network_everybody_is_asked_again(tmp_path,
         await trio.sleep(120)
         for town, who in ((one, ann), (two, bo)):
             assert sorted(await timeline(town, who, room)) == ["from one", "from two"]
+
+
+async def test_of_rooms_that_are_joined_meanwhile_nothing_was_missed(tmp_path, autojump_clock):
+    """A join just after the start brings the room as it is."""
+    async with country(tmp_path) as land:
+        one = await land.town("one.test")
+        fake = land.fake("fake.test")
+        ann = await one.register("ann")
+        room = await one.room(ann)
+        await one.store.write(_assume, room, [fake.name])
+        await trio.sleep(600)
+        assert fake.asked("make_leave") == []
