@@ -109,16 +109,21 @@ def _signing_key(user_id: UserId, usage: str, answer: Mapping[str, Json]) -> byt
 
 
 def store_list(tx: Tx, user_id: UserId, found: DeviceList) -> None:
-    """Store a list that was fetched; those who know an older one learn of it."""
+    """Store a list that was fetched; those who know an older one learn of it.
+
+    They do also if it is the same, where its server has told of a change that was missed.
+    """
     user = names.add_user(tx, user_id)
     known = device_lists.has_list(tx, user)
+    before = device_lists.remote_list(tx, user)
+    was_stale = before is not None and before.stale and before.stream_id != found.stream_id
     signing = keys.cross_signing_keys(tx, user)
     same = tuple(device_lists.remote_devices(tx, user)) == found.devices and all(
         signing.get(usage) == found.signing_keys.get(usage) for usage in USAGES
     )
     device_lists.put_remote_list(tx, user, found.stream_id, list(found.devices))
     _put_signing_keys(tx, user, found.signing_keys)
-    if known and not same:
+    if known and (was_stale or not same):
         device_lists.changed(tx, user)
 
 

@@ -396,6 +396,23 @@ async def test_keys_that_do_not_fit_their_user_lead_to_a_fetch() -> None:
         assert await both.seen(ann, far) == await both.true(far)
 
 
+async def test_a_change_that_was_missed_is_told_though_the_list_looks_the_same() -> None:
+    """[B7.06], [C8.23]: its server says that there was one; who asked meanwhile may be misled."""
+    async with pair() as both:
+        ann, far = await both.home.user("ann"), await both.far.user("far")
+        await both.share(ann, far)
+        await both.seen(ann, far)
+        await ann.sync()
+        old: Any = both.far.house.store.read(device_keys.devices_for_peer, far.who.user_id)
+        number = old["stream_id"]
+        await both.deliver(update(far, prev_id=[number + 1], stream_id=number + 2))
+        both.wire.answers["devices"] = {**old, "stream_id": number + 2}
+        await both.seen(ann, far)
+        assert await ann.list_changes() == ([far.user_id], [])
+        await both.seen(ann, far)
+        assert await ann.list_changes() == ([], [])
+
+
 async def test_lists_that_are_too_long_or_malformed_are_refused() -> None:
     """T125."""
     async with pair() as both:
