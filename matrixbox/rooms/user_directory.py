@@ -2,10 +2,10 @@
 
 Matrix v1.19, Client-Server API, "User Directory", "Mutual Rooms" ([C12.10], [C12.11], T094, T107).
 
-Found are those who share a room with who asks, those in rooms that are public or that anybody may
-read, and the household where the configuration says so.  Users of other servers are known by what
-they call themselves in those rooms, ours by their profiles: a name that somebody bears in one
-private room only is nobody else's to find.
+Found are those who share a room with who asks, who asks among them, those in rooms that are public
+or that anybody may read, and the household where the configuration says so.  Users of other servers
+are known by what they call themselves in those rooms, ours by their profiles: a name that somebody
+bears in one private room only is nobody else's to find.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _findable(tx: Tx, user: UserNid, *, household: bool) -> Iterator[Findable]:
     seen: set[UserNid] = set()
     for one in chain(
         user_directory.sharing(tx, user, MAX_LOOKED_AT),
-        user_directory.household(tx, user, MAX_LOOKED_AT) if household else (),
-        _in_open_rooms(tx, user),
+        user_directory.household(tx, MAX_LOOKED_AT) if household else (),
+        _in_open_rooms(tx),
     ):
         if len(seen) >= MAX_LOOKED_AT:
             return
@@ -99,11 +99,11 @@ def _findable(tx: Tx, user: UserNid, *, household: bool) -> Iterator[Findable]:
             yield one
 
 
-def _in_open_rooms(tx: Tx, user: UserNid) -> Iterator[Findable]:
+def _in_open_rooms(tx: Tx) -> Iterator[Findable]:
     """Who is in rooms that anybody may join, or read; asked for when it comes to that."""
     found = [room for room in user_directory.inhabited(tx) if _is_open(tx, room)]
     # Those who came before may come again.
-    yield from user_directory.members_of(tx, found, user, 2 * MAX_LOOKED_AT)
+    yield from user_directory.members_of(tx, found, 2 * MAX_LOOKED_AT)
 
 
 def _is_open(tx: Tx, room: RoomNid) -> bool:

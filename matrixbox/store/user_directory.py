@@ -23,38 +23,35 @@ class Findable:
 
 
 def sharing(tx: Tx, user: UserNid, limit: int) -> list[Findable]:
-    """Others in the rooms that a user is in, each with the newest event."""
+    """Who is in the rooms that a user is in, each with the newest event."""
     rows = tx.run(
         "SELECT b.user_nid, user_id, MAX(b.event_nid) FROM member AS a"
         " JOIN member AS b USING (room_nid) JOIN user ON user.user_nid = b.user_nid"
-        " WHERE a.user_nid = ? AND a.membership = 1 AND b.membership = 1 AND b.user_nid != ?"
+        " WHERE a.user_nid = ? AND a.membership = 1 AND b.membership = 1"
         " GROUP BY b.user_nid LIMIT ?",
-        user,
         user,
         limit,
     )
     return [Findable(UserNid(nid), UserId(name), EventNid(event)) for nid, name, event in rows]
 
 
-def members_of(tx: Tx, rooms: Sequence[RoomNid], but: UserNid, limit: int) -> list[Findable]:
+def members_of(tx: Tx, rooms: Sequence[RoomNid], limit: int) -> list[Findable]:
     """Who is in any of some rooms, each with the newest event."""
     rows = tx.run(
         "SELECT user_nid, user_id, MAX(event_nid) FROM json_each(?) AS chosen"
         " CROSS JOIN member ON room_nid = chosen.value JOIN user USING (user_nid)"
-        " WHERE membership = 1 AND user_nid != ? GROUP BY user_nid LIMIT ?",
+        " WHERE membership = 1 GROUP BY user_nid LIMIT ?",
         _json_list(rooms),
-        but,
         limit,
     )
     return [Findable(UserNid(nid), UserId(name), EventNid(event)) for nid, name, event in rows]
 
 
-def household(tx: Tx, but: UserNid, limit: int) -> list[Findable]:
+def household(tx: Tx, limit: int) -> list[Findable]:
     """The accounts that are in use; guests are not of the household."""
     rows = tx.run(
         "SELECT user_nid, user_id FROM account JOIN user USING (user_nid)"
-        " WHERE state = 0 AND NOT guest AND user_nid != ? LIMIT ?",
-        but,
+        " WHERE state = 0 AND NOT guest LIMIT ?",
         limit,
     )
     return [Findable(UserNid(nid), UserId(name), None) for nid, name in rows]
