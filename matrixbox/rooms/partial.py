@@ -11,18 +11,25 @@ nothing about them (T027): they are kept, and when they can be checked the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import define, field
 
-from matrixbox.core.events import CREATE, Event, StateKey, StateMap
-from matrixbox.core.identifiers import EventId
+from matrixbox.core.events import CREATE, Event, StateKey, StateMap, membership_of
+from matrixbox.core.identifiers import EventId, ServerName, UserId, server_of
+from matrixbox.core.resolve import resolve
 from matrixbox.rooms import arrival, checks, commit, unchecked
 from matrixbox.rooms.arrival import MEMBER, State
 from matrixbox.rooms.checks import Surroundings
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY
-from matrixbox.rooms.state import SnapshotState, resolved
+from matrixbox.rooms.state import (
+    MAX_INLINE_EVENTS,
+    SnapshotState,
+    StoredGraph,
+    TooCostly,
+    resolved,
+)
 from matrixbox.store import (
     device_lists,
     events,
@@ -42,20 +49,26 @@ from matrixbox.store.rooms import Head
 from matrixbox.store.transaction import Tx
 from matrixbox.store.undecided import Kept, UndecidedRoom
 
+MAX_GONE = 50  # servers that left a room before its members were known, and are told of devices
+
 
 class WithMembers(Mapping[StateKey, Event]):
-    """A state, with the memberships that an event cites where the state has none."""
+    """A state, with the memberships that an event cites where the state has none.
 
-    __slots__ = ("_cited", "_state")
+    ``prevailing`` are some of those that go before what the state has.
+    """
 
-    def __init__(self, state: StateMap, cited: Sequence[Event]) -> None:
+    __slots__ = ("_cited", "_prevailing", "_state")
+
+    def __init__(
+        self, state: StateMap, cited: Sequence[Event], prevailing: Iterable[Event] = ()
+    ) -> None:
         self._state = state
-        self._cited = {
-            (event.type, event.state_key or ""): event for event in cited if event.type == MEMBER
-        }
+        self._cited = {_key(event): event for event in cited if event.type == MEMBER}
+        self._prevailing = {_key(event): event for event in prevailing}
 
     def __getitem__(self, key: StateKey) -> Event:
-        found = self._state.get(key)
+        found = self._prevailing.get(key) or self._state.get(key)
         return self._cited[key] if found is None else found
 
     def __iter__(self) -> Iterator[StateKey]:
@@ -66,15 +79,44 @@ class WithMembers(Mapping[StateKey, Event]):
         return sum(1 for _ in self)
 
 
+def _key(event: Event) -> StateKey:
+    return event.type, event.state_key or ""
+
+
 def as_known(tx: Tx, room: RoomNid, cited: Sequence[Event], state: StateMap) -> StateMap:
     """What an event of a room is judged by: the state, or what is known of it so far."""
     if joins.partial(tx, room) is not None:
-        return WithMembers(state, cited)
+        return WithMembers(state, cited, _prevailing(tx, room, cited, state))
     if undecided.of_room(tx, room) is not None:
         # What is cited was checked by now, or it would not be stored; the state lacks it yet.
         late = undecided.are_state(tx, room, (event.event_id for event in cited))
         return WithMembers(state, [event for event in cited if event.event_id in late])
     return state
+
+
+def _prevailing(tx: Tx, room: RoomNid, cited: Sequence[Event], state: StateMap) -> Sequence[Event]:
+    """The memberships that an event cites and that prevail over others in the state.
+
+    Either may be wrong while the members are not known: who was kicked since our join was so by
+    somebody who had left, perhaps.  They are two branches of the room, and resolved like that.
+    """
+    base = {key: found for key in map(_key, cited) if (found := state.get(key)) is not None}
+    against = [
+        event
+        for event in cited
+        if event.type == MEMBER and base.get(_key(event), event).event_id != event.event_id
+    ]
+    create = state.get(CREATE)
+    if not against or create is None:
+        return ()
+    ours = {key: event.event_id for key, event in base.items()} | {CREATE: create.event_id}
+    theirs = ours | {_key(event): event.event_id for event in against}
+    graph = StoredGraph(tx, MAX_INLINE_EVENTS)
+    try:
+        winner = resolve(rooms.rules(tx, room), [ours, theirs], graph, create.event_id)
+    except TooCostly:
+        return ()
+    return [event for event in against if winner.get(_key(event)) == event.event_id]
 
 
 def is_partial(tx: Tx, room: RoomNid) -> bool:
@@ -112,6 +154,7 @@ def complete(tx: Tx, env: Env, flag: PartialRoom, state: State, kept: Sequence[K
     joins.drop_partial(tx, room, pos)
     servers.settle(tx, room, pos)
     _tell_devices(tx, room)
+    _tell_devices_to_gone(tx, room, flag.join)
     unchecked.keep(tx, room, flag.join, kept)
     tx.changed(rooms=(room,))
 
@@ -150,6 +193,26 @@ def _tell_devices(tx: Tx, room: RoomNid) -> None:
     for user in members.local_joined(tx, room):
         if device_lists.stream_id(tx, user):  # else there never was anything to tell
             device_lists.joined(tx, user, room)
+
+
+def _tell_devices_to_gone(tx: Tx, room: RoomNid, join: EventNid) -> None:
+    """Tell of our users' devices where it was not known that they shared this room, as well.
+
+    Somebody's server may have been in the room with our users until it left, and been told nothing:
+    the join did not name it, or its user was taken to be gone.  What it knows of our users' devices
+    by another room may be out of date.
+    """
+    gone: dict[ServerName, None] = {}
+    for nid in joins.placed_since(tx, room, join):
+        event = events.by_nid(tx, nid).event
+        if event.type == MEMBER and event.state_key and membership_of(event) != "join":
+            gone[server_of(UserId(event.state_key))] = None
+    some = [one for one in gone if not servers.is_in_room(tx, room, one)][:MAX_GONE]
+    for user in members.local_joined(tx, room):
+        if device_lists.stream_id(tx, user):
+            shared = {servers.shared_room(tx, user, server) for server in some}
+            for other in sorted(one for one in shared if one is not None):
+                device_lists.joined(tx, user, other)
 
 
 def _lay_anew(tx: Tx, env: Env, room: RoomNid, join_nid: EventNid, full: SnapshotNid) -> None:

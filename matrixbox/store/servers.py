@@ -76,6 +76,19 @@ def sharing_with(tx: Tx, user: UserNid, own: ServerName, most: int) -> Sequence[
     return [ServerName(row[0]) for row in rows]
 
 
+def shared_room(tx: Tx, user: UserNid, server: ServerName) -> RoomNid | None:
+    """Some room that a user of ours is in and another server too."""
+    row = tx.one(
+        "SELECT room_nid FROM member JOIN room_server USING (room_nid)"
+        " WHERE user_nid = ? AND membership = 1"
+        " AND server_nid = (SELECT server_nid FROM server WHERE name = ?)"
+        " ORDER BY room_nid LIMIT 1",
+        user,
+        server,
+    )
+    return None if row is None else RoomNid(row[0])
+
+
 def shared_rooms(tx: Tx, own: ServerName) -> list[tuple[RoomNid, ServerName]]:
     """Every other server in every room that one of our users is in."""
     rows = tx.run(

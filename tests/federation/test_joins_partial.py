@@ -18,7 +18,7 @@ from attrs import define, field
 
 from matrixbox.core.events import Event, parse_event
 from matrixbox.core.identifiers import ServerName
-from matrixbox.store import joins, names
+from matrixbox.store import joins, names, servers
 from tests.federation.hand_made import HandMadeRoom
 from tests.federation.towns import Country, Failed, FakeServer, Town, country, eventually
 from tests.sim.node import Account
@@ -349,6 +349,38 @@ async def test_servers_hear_of_devices_before_the_members_are_known_and_then(
         assert len(heard(elsewhere)) == before
 
 
+async def test_who_left_before_the_members_were_known_hears_of_devices_by_another_room(
+    tmp_path: Path,
+) -> None:
+    """[B7.06]: it was there, perhaps, when they changed, and was not told of it."""
+    async with scene(tmp_path) as it:
+        gone = it.third
+        gone.answers["send"] = it.room.server.answers["send"] = {}
+
+        def share(tx: Any, room_id: Any) -> None:
+            room = names.room_nid(tx, room_id)
+            assert room is not None
+            servers.assume(tx, room, [gone.name], tx.position())
+
+        await it.home.store.write(share, await it.home.room(it.ann))
+        device = f"/devices/{it.ann.session.device_id}"
+        await it.home.client(it.ann, "PUT", device, {"display_name": "Phone"})
+        elsie = "@elsie:third.test"
+        kicked = it.room.add("m.room.member", {"membership": "leave"}, elsie, it.room.creator)
+        assert await it.room.send(it.home, kicked) == {kicked.event_id: {}}
+
+        async def told() -> bool:
+            return any(one["prev_id"] == [] for one in heard(gone)[before:])
+
+        async def heard_first() -> bool:
+            return bool(heard(gone))
+
+        await eventually(heard_first)
+        before = len(heard(gone))
+        await it.whole()
+        await eventually(told)
+
+
 async def test_who_asks_for_the_members_waits(tmp_path: Path) -> None:
     async with scene(tmp_path) as it:
         found: list[Any] = []
@@ -455,6 +487,42 @@ async def test_what_was_accepted_wrongly_is_rejected_in_the_end(tmp_path: Path) 
         await room.send(it.home, good)
         assert await it.shown(good)
         assert (await it.members())[it.user("derek")] == "leave"
+
+
+async def test_who_was_kicked_wrongly_may_speak_meanwhile(tmp_path: Path) -> None:
+    """By state resolution her join comes back over the kick by somebody who had left perhaps."""
+    async with scene(tmp_path, "11") as it:
+        room, derek, elsie = it.room, it.user("derek"), it.user("elsie")
+        room.add("m.room.power_levels", {"users": {room.creator: 100, derek: 50}})
+        create, levels = room.events[0], room.events[-1]
+        theirs = {name: room.before["m.room.member", name] for name in (derek, elsie)}
+        leave = {"membership": "leave"}
+        # This one does not say that it knows of her join.
+        kick = room.add("m.room.member", leave, elsie, derek, auth=[create, levels, theirs[derek]])
+        said = room.say(elsie, "hello", auth=[create, levels, theirs[elsie]])
+        assert await room.send(it.home, levels, kick, said) == {
+            event.event_id: {} for event in (levels, kick, said)
+        }
+        await it.seen(said)
+
+
+@pytest.mark.parametrize("membership", ["leave", "ban"])
+async def test_who_was_kicked_or_banned_may_not_speak_meanwhile(
+    tmp_path: Path, membership: str
+) -> None:
+    async with scene(tmp_path, "11") as it:
+        room, elsie = it.room, it.user("elsie")
+        create = room.events[0]
+        levels = room.before["m.room.power_levels", ""]
+        joined = room.before["m.room.member", elsie]
+        away = room.add("m.room.member", {"membership": membership}, elsie, room.creator)
+        said = room.say(elsie, "hello", auth=[create, levels, joined])
+        good = room.say(room.creator, "good")
+        await room.send(it.home, away, said, good)
+        await it.seen(good)
+        assert not await it.shown(said)
+        await it.whole()
+        assert not await it.shown(said)
 
 
 async def test_a_second_user_is_let_in_by_the_others_meanwhile(tmp_path: Path) -> None:
