@@ -95,7 +95,7 @@ class Line:
         if "changed" in said:
             self._changed.pop(said["changed"], trio.Event()).set()
         else:
-            self._answers.pop(said["id"]).send_nowait(said)
+            self._answers.pop(said["id"]).send_nowait(said)  # has room for it, waited for or not
 
     def change_of(self, who: str) -> trio.Event:
         """Set as soon as `who` may see something new."""
@@ -108,10 +108,13 @@ class Line:
         send, receive = trio.open_memory_channel[Any](1)
         self._answers[number] = send
         line = json.dumps({"id": number, "who": who, "do": command, **arguments})
-        with trio.fail_after(DONE_WITHIN_S):
+        said = None
+        with trio.move_on_after(DONE_WITHIN_S):
             async with self._sending:
                 await self._stream.send_all(line.encode() + b"\n")
             said = await receive.receive()
+        if said is None:
+            raise trio.TooSlowError(f"{who} {command}: no answer in {DONE_WITHIN_S:g} s")
         if "error" in said:
             raise Refused(f"{who} {command}", **said["error"])
         return said["ok"]

@@ -190,8 +190,14 @@ class Round:
         """Look again and again, until nothing is left to come, or too much time is over."""
         with trio.move_on_after(SETTLED_WITHIN_S):
             while True:
-                await self._fill(reader)
-                left[reader.name] = compare(self.said, await reader.do("view", room=self.room))
+                try:
+                    if reader.name in left:  # there is something that it did not see by itself
+                        await self._fill(reader)
+                    view = await reader.do("view", room=self.room)
+                except trio.TooSlowError as slow:
+                    self.notes.add(str(slow))
+                    continue
+                left[reader.name] = compare(self.said, view)
                 if left[reader.name].is_complete:
                     return
                 await trio.sleep(LOOK_EVERY_S)
@@ -199,7 +205,7 @@ class Round:
     async def _fill(self, reader: Client) -> None:
         """Fetch what came while the reader did not look; what that brings is seen in the view."""
         if reader.kind != "nio":
-            with suppress(Refused, trio.TooSlowError):
+            with suppress(Refused):
                 while await reader.do("back", room=self.room, limit=50):
                     pass
 

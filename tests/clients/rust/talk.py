@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import math
@@ -207,13 +208,20 @@ async def resume(talker: Talker) -> None:
 
 
 async def restart(talker: Talker) -> None:
-    """The app is ended, and started again from its databases."""
-    session = talker.client.session()
-    await talker.close()
-    talker.entries = Entries(talker.states.changed)
-    await talker.build()
-    await talker.client.restore_session(session)
-    await talker.open()
+    """The app is ended, and started again from its databases.
+
+    Not in the midst of a sending: what is left of the old app would then use them at the same time.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        for lock in talker.sending.values():
+            await stack.enter_async_context(lock)
+        session = talker.client.session()
+        await talker.close()
+        gc.collect()
+        talker.entries = Entries(talker.states.changed)
+        await talker.build()
+        await talker.client.restore_session(session)
+        await talker.open()
 
 
 async def create_room(talker: Talker, options: Said) -> str:
@@ -255,9 +263,9 @@ async def set_state(talker: Talker, room: str, type: str, content: Said, key: st
 
 async def send(talker: Talker, room: str, content: Said) -> str:
     """Through the send queue; returns when the server has the message."""
-    timeline, _ = await talker.timeline(room)
     message = sdk.MessageType.TEXT(sdk.TextMessageContent(body=content["body"], formatted=None))
     async with talker.sending.setdefault(room, asyncio.Lock()):
+        timeline, _ = await talker.timeline(room)
         queue = talker.states.of_queue()
         task = await talker.room(room).subscribe_to_send_queue_updates(queue)
         try:
