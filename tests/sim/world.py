@@ -88,7 +88,8 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
     """Whether a server is in a room by its own knowledge only: another knows of its users' joins,
     and something that was done at the same time, on another branch, has prevailed.
 
-    When a netsplit heals it can turn out so, and the protocol has nobody tell that server.
+    When a netsplit heals it can turn out so, and the protocol has nobody tell that server.  Of a
+    ban it is told; not of join rules and power levels.
     """
     if other.has_joined(server):
         return False
@@ -98,8 +99,11 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
         join, found = (look.state.get(("m.room.member", user)) for look in (own, other))
         if join not in other.events:
             return False
-        if found is not None and join in named(other.events[found]["auth_events"]):
-            return False  # a kick or a ban, which it has to be told
+        if found is None:
+            continue
+        event = other.events[found]
+        if event["content"].get("membership") == "ban" or join in named(event["auth_events"]):
+            return False  # which it has to be told
     return True
 
 
