@@ -23,6 +23,7 @@ from matrixbox.rooms.restricted import VOUCHER
 from matrixbox.rooms.state import SnapshotState
 from matrixbox.store import (
     events,
+    inbound,
     joins,
     names,
     outbound,
@@ -211,7 +212,11 @@ def _judged(tx: Tx, room: RoomNid, join: Event, state: SnapshotState) -> list[St
 
 
 def _settle(tx: Tx, room: RoomNid, stored: StoredEvent, partial: Partial | None) -> None:
-    """What was remembered of the user's invitation is over; the members may be still to come."""
+    """What was remembered of the user's invitation is over; the members may be still to come.
+
+    A room that took no events because it cost too much begins anew with the state that was told.
+    """
+    inbound.unpark(tx, room)
     user = names.add_user(tx, stored.event.sender)
     joins.drop_outside(tx, room, user)
     undecided.drop_join(tx, room, user)

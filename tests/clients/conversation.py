@@ -13,6 +13,8 @@ A test never sleeps: it says what it wants to see, and looks again whenever some
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,14 +51,17 @@ def running_program(command: list[str | Path], folder: Path) -> Iterator[Program
     program = Program(folder / "talk", folder / "messages.log")
     with program.messages.open("wb") as messages:
         process = subprocess.Popen(
-            [*command, program.socket], stdout=subprocess.PIPE, stderr=messages
+            [*command, program.socket],
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            start_new_session=True,
         )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n", program.messages.read_text()
         yield program
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # Node.js may be the child of what was started
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
@@ -95,7 +100,7 @@ class Line:
         if "changed" in said:
             self._changed.pop(said["changed"], trio.Event()).set()
         else:
-            self._answers.pop(said["id"]).send_nowait(said)
+            self._answers.pop(said["id"]).send_nowait(said)  # has room for it, waited for or not
 
     def change_of(self, who: str) -> trio.Event:
         """Set as soon as `who` may see something new."""
@@ -108,10 +113,13 @@ class Line:
         send, receive = trio.open_memory_channel[Any](1)
         self._answers[number] = send
         line = json.dumps({"id": number, "who": who, "do": command, **arguments})
-        with trio.fail_after(DONE_WITHIN_S):
+        said = None
+        with trio.move_on_after(DONE_WITHIN_S):
             async with self._sending:
                 await self._stream.send_all(line.encode() + b"\n")
             said = await receive.receive()
+        if said is None:
+            raise trio.TooSlowError(f"{who} {command}: no answer in {DONE_WITHIN_S:g} s")
         if "error" in said:
             raise Refused(f"{who} {command}", **said["error"])
         return said["ok"]

@@ -30,6 +30,7 @@ from tests.federation.pair import OUR_ADDRESS, Person, our_server
 from tests.peers.synapse_peer import TestCA
 
 MIB = 1024 * 1024
+GIVE_UP_S = 300.0
 VERSION = "11"
 _PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -99,6 +100,7 @@ class Crowd:
         answers["PUT", "/send_join/"] = self.send_join
         answers["GET", "/state_ids/"] = self.state_ids
         answers["GET", "/state/"] = self.state
+        answers["GET", "/event/"] = self.event
 
     def make_join(self, asked: Asked) -> tuple[int, Any]:
         """A template."""
@@ -139,6 +141,12 @@ class Crowd:
         """All of it."""
         lists = self._list([*self.events]), self._list(self.basic)
         return 200, b'{"pdus":[%b],"auth_chain":[%b]}' % lists
+
+    def event(self, asked: Asked) -> tuple[int, Any]:
+        """One of them."""
+        found = self.events[asked.segments[-1]]
+        head = {"origin": self.foe.name, "origin_server_ts": int(time.time() * 1000)}
+        return 200, json.dumps(head).encode()[:-1] + b',"pdus":[%b]}' % found
 
     def _list(self, ids: list[str]) -> bytes:
         return b",".join([self.events[event_id] for event_id in ids])
@@ -237,6 +245,7 @@ def measure(folder: Path, members: int, *, omit: bool) -> Measured:
                 sent_s = time.monotonic() - crowd.answered_at
                 joined_mib = (watch.most - before) / MIB
                 while _count(ann, crowd.room_id) < members:
+                    assert time.monotonic() < crowd.answered_at + GIVE_UP_S, server.log_tail()
                     time.sleep(0.1)
                 whole_s = time.monotonic() - crowd.answered_at
             whole_mib = (watch.most - before) / MIB

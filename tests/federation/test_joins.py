@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
+from matrixbox.core.identifiers import EventId, RoomId
+from matrixbox.store import events, inbound, names
 from tests.federation.towns import Failed, country, eventually
 
 VERSIONS = ("1", "2", "3", "6", "9", "10", "11", "12")
@@ -159,3 +161,24 @@ async def test_a_room_that_calls_itself_an_heir_gets_nothing(tmp_path: Path) -> 
         await two.join(bo, false, "one.test")
         tags = await two.client(bo, "GET", f"{mine}/rooms/{quote(false)}/tags")
         assert tags == {"tags": {}}
+
+
+async def test_t029_a_parked_room_that_is_left_and_joined_anew_takes_events(tmp_path: Path) -> None:
+    async with country(tmp_path) as land:
+        one, two = await land.town("one.test"), await land.town("two.test")
+        ann, bo = await one.register("ann"), await two.register("bo")
+        room = await one.room(ann)
+        await two.join(bo, room, "one.test")
+        nid = two.store.read(names.room_nid, RoomId(room))
+        assert nid is not None
+        await two.store.write(inbound.park, nid, 0, "it costs too much")
+        await two.upon(bo, room, "leave")
+        await one.say(ann, room, "while bo is away")
+        await two.join(bo, room, "one.test")
+        assert two.store.read(inbound.parked, nid) is None
+        said = EventId(await one.say(ann, room, "hello"))
+
+        async def came() -> bool:
+            return two.store.read(events.by_id, said) is not None
+
+        await eventually(came)

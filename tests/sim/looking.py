@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from matrixbox.core.identifiers import RoomId, server_of
+from matrixbox.rooms.tokens import Place
 from matrixbox.store import events, joins, names, rooms, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
@@ -139,7 +140,27 @@ class FarClient(Client):
     def _take_room(self, room_id: str, section: dict[str, Any], since: str | None) -> None:
         if any(event["type"] == "m.room.create" for event in section["state_after"]["events"]):
             self.rooms.pop(room_id, None)
+        self._drop_withdrawn(room_id, None if since is None else Place.parse(since).pos)
         super()._take_room(room_id, section, since)
+
+    def _drop_withdrawn(self, room_id: str, since: int | None) -> None:
+        """Forget events that were shown and hidden since, as states that were told turned out to
+        be others; they may have come out once more, at a later place."""
+        if room_id not in self.rooms:
+            return
+
+        def read(tx: Any) -> set[str]:
+            room = names.room_nid(tx, RoomId(room_id))
+            rows = tx.run(
+                "SELECT event_id FROM event WHERE room_nid = ?"
+                " AND (pos IS NULL OR (pos != nid AND sub = 0 AND pos > ?))",
+                room,
+                2**62 if since is None else since,
+            )
+            return {event_id for (event_id,) in rows}
+
+        memory, withdrawn = self.rooms[room_id], self.store.read(read)
+        memory.timeline = [each for each in memory.timeline if each not in withdrawn]
 
     def differs_from(self, other: Client) -> str | None:
         """What a client that began anew knows otherwise.
@@ -150,6 +171,7 @@ class FarClient(Client):
             return f"in rooms {sorted(self.rooms)}, really {sorted(other.rooms)}"
         for room_id, mine in self.rooms.items():
             theirs = other.rooms[room_id]
+            self._drop_withdrawn(room_id, None)
             mine.state = {key: told for key, told in mine.state.items() if key in theirs.state}
             for key in sorted(theirs.state):
                 if mine.state.get(key) != theirs.state.get(key):

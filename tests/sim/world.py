@@ -15,7 +15,9 @@ import trio
 from attrs import define, field, frozen
 
 from matrixbox.clock import SimulatedClock
-from matrixbox.core.identifiers import ServerName, server_of
+from matrixbox.core.events import parse_event, power_levels
+from matrixbox.core.identifiers import ServerName, UserId, server_of
+from matrixbox.core.room_versions import ROOM_VERSIONS
 from tests.sim.court import Court, named
 from tests.sim.determinism import Trace
 from tests.sim.liar import Liar, lie
@@ -64,20 +66,30 @@ class Plan:
         )
 
 
-def ends_that_count(seen: Look, other: Look) -> frozenset[str]:
-    """The ends of a server's graph, without those that came too late for another one.
+def cannot_speak(server: str, seen: Look, version: str) -> bool:
+    """Whether nobody of a server may say anything in a room.
 
-    What was said by somebody who is not allowed to speak any more soft-fails where it comes late;
-    it stays an end where it came in time, until somebody there says something.
+    Then it cannot join the ends of its graph, and keeps those which no other server joins for it:
+    an event that was refused elsewhere because it came too late there, or one that the liar has
+    sent to nobody else.  Its state is still compared with what its own graph gives.
     """
-    return seen.extremities - other.soft_failed
+    rules = ROOM_VERSIONS[version]
+    create = parse_event(rules, seen.events[seen.state["m.room.create", ""]])
+    found = seen.state.get(("m.room.power_levels", ""))
+    given = None if found is None else parse_event(rules, seen.events[found])
+    levels = power_levels(rules, create, given)
+    needed = levels.required_for("m.room.message", is_state=False)
+    return all(
+        levels.user(UserId(user)) < needed for user in seen.users() if server_of(user) == server
+    )
 
 
 def parted_unheard(server: str, own: Look, other: Look) -> bool:
     """Whether a server is in a room by its own knowledge only: another knows of its users' joins,
     and something that was done at the same time, on another branch, has prevailed.
 
-    When a netsplit heals it can turn out so, and the protocol has nobody tell that server.
+    When a netsplit heals it can turn out so, and the protocol has nobody tell that server.  Of a
+    ban it is told; not of join rules and power levels.
     """
     if other.has_joined(server):
         return False
@@ -87,8 +99,11 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
         join, found = (look.state.get(("m.room.member", user)) for look in (own, other))
         if join not in other.events:
             return False
-        if found is not None and join in named(other.events[found]["auth_events"]):
-            return False  # a kick or a ban, which it has to be told
+        if found is None:
+            continue
+        event = other.events[found]
+        if event["content"].get("membership") == "ban" or join in named(event["auth_events"]):
+            return False  # which it has to be told
     return True
 
 
@@ -327,8 +342,7 @@ class World:
                 yield f"{room.room_id}: is {server} in it? {first.name} knows of {known}"
             for node, other in others:
                 if seen.extremities != other.extremities:
-                    apart = ends_that_count(seen, other) ^ ends_that_count(other, seen)
-                    if not apart or self._only_lies(apart, seen, other):
+                    if not self._are_apart(room, (first, seen), (node, other)):
                         continue
                     yield (
                         f"{room.room_id} ({room.version}): {first.name} ends at "
@@ -341,15 +355,13 @@ class World:
                             f"{first.name}, {other.state.get(key)} on {node.name}"
                         )
 
-    def _only_lies(self, apart: frozenset[str], *looks: Look) -> bool:
-        """Whether servers differ by what the liar told one of them, which has nobody who could
-        pass it on by saying something."""
-        liars = {str(node.name) for node in self.nodes if not node.is_honest}
-        for event_id in apart:
-            having = [look for look in looks if event_id in look.events]
-            if len(having) != 1 or server_of(having[0].events[event_id]["sender"]) not in liars:
-                return False
-        return True
+    def _are_apart(self, room: Room, one: tuple[Node, Look], other: tuple[Node, Look]) -> bool:
+        """Whether two servers end elsewhere by more than what one of them cannot join."""
+        return any(
+            mine.extremities - theirs.extremities
+            and not cannot_speak(str(node.name), mine, room.version)
+            for (node, mine), (_, theirs) in ((one, other), (other, one))
+        )
 
     # --- the last checks
 

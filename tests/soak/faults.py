@@ -87,10 +87,12 @@ async def peer_connections_drop(town: Town, chance: random.Random) -> None:
         await trio.sleep(chance.uniform(0.05, 0.5))
 
 
-async def app_restarted(town: Town, chance: random.Random) -> None:
-    """The app on Cy's phone is ended, and started again from its databases."""
+async def app_in_background(town: Town, chance: random.Random) -> None:
+    """The app on Cy's phone is put away for a while, and comes back with its position."""
     (cy,) = (person for person in town.people if person.kind == "rust")
-    await cy.do("restart")
+    await cy.do("pause")
+    await trio.sleep(chance.uniform(0.5, 5))
+    await cy.do("resume")
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -104,7 +106,7 @@ FAULTS: tuple[Fault, ...] = (
     slow_peer,
     servers_parted,
     peer_connections_drop,
-    app_restarted,
+    app_in_background,
 )
 
 

@@ -342,7 +342,10 @@ function slidingSync(talker, limit) {
 function linked(room) {
     const timelines = [room.getLiveTimeline()];
     let earlier;
-    while ((earlier = timelines[0].getNeighbouringTimeline("b"))) timelines.unshift(earlier);
+    while ((earlier = timelines[0].getNeighbouringTimeline("b"))) {
+        if (timelines.includes(earlier)) break; // after resets, the SDK may link them in a ring
+        timelines.unshift(earlier);
+    }
     return timelines;
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import math
@@ -207,13 +208,20 @@ async def resume(talker: Talker) -> None:
 
 
 async def restart(talker: Talker) -> None:
-    """The app is ended, and started again from its databases."""
-    session = talker.client.session()
-    await talker.close()
-    talker.entries = Entries(talker.states.changed)
-    await talker.build()
-    await talker.client.restore_session(session)
-    await talker.open()
+    """The app is ended, and started again from its databases.
+
+    Not in the midst of a sending: what is left of the old app would then use them at the same time.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        for lock in talker.sending.values():
+            await stack.enter_async_context(lock)
+        session = talker.client.session()
+        await talker.close()
+        gc.collect()
+        talker.entries = Entries(talker.states.changed)
+        await talker.build()
+        await talker.client.restore_session(session)
+        await talker.open()
 
 
 async def create_room(talker: Talker, options: Said) -> str:
@@ -255,9 +263,9 @@ async def set_state(talker: Talker, room: str, type: str, content: Said, key: st
 
 async def send(talker: Talker, room: str, content: Said) -> str:
     """Through the send queue; returns when the server has the message."""
-    timeline, _ = await talker.timeline(room)
     message = sdk.MessageType.TEXT(sdk.TextMessageContent(body=content["body"], formatted=None))
     async with talker.sending.setdefault(room, asyncio.Lock()):
+        timeline, _ = await talker.timeline(room)
         queue = talker.states.of_queue()
         task = await talker.room(room).subscribe_to_send_queue_updates(queue)
         try:
@@ -281,6 +289,15 @@ async def typing(talker: Talker, room: str, on: bool) -> None:
 async def back(talker: Talker, room: str, limit: int) -> bool:
     timeline, _ = await talker.timeline(room)
     return not await timeline.paginate_backwards(limit)
+
+
+async def fetch(talker: Talker, room: str, event: str) -> str | None:
+    """The text of one event, from the server if need be; None if it cannot be decrypted."""
+    found = (await talker.room(room).load_or_fetch_event(event)).content()
+    if not (found.is_MESSAGE_LIKE() and found.content.is_ROOM_MESSAGE()):
+        return None
+    text = found.content.message_type
+    return str(text.content.body) if text.is_TEXT() else None
 
 
 async def rooms(talker: Talker) -> list[str]:
@@ -402,7 +419,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Any]]] = {
     for command in (
         *(register, login, logout, start, pause, resume, restart, state, undecryptable),
         *(create_room, invite, join, leave, kick, set_state),
-        *(send, receipt, typing, back, rooms, view),
+        *(send, receipt, typing, back, fetch, rooms, view),
         *(set_up_recovery, recover, backed_up, reset_identity, trust, shield),
         *(
             can_be_verified,
