@@ -88,8 +88,11 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
     """Whether a server is in a room by its own knowledge only: another knows of its users' joins,
     and something that was done at the same time, on another branch, has prevailed.
 
-    When a netsplit heals it can turn out so, and the protocol has nobody tell that server.  Of a
-    ban it is told; not of join rules and power levels.
+    When a netsplit heals it can turn out so, by a leave of the same user whose clock was ahead, or
+    by join rules or power levels.  Who counts a server out sends it nothing, lest those get the
+    room's events who are not in it any more, and no answer tells it that its own events have no
+    effect; so it goes on alone until it is restarted, or its user joins anew.  A kick or a ban
+    that has prevailed is told to it.
     """
     if other.has_joined(server):
         return False
