@@ -13,6 +13,8 @@ A test never sleeps: it says what it wants to see, and looks again whenever some
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,14 +51,17 @@ def running_program(command: list[str | Path], folder: Path) -> Iterator[Program
     program = Program(folder / "talk", folder / "messages.log")
     with program.messages.open("wb") as messages:
         process = subprocess.Popen(
-            [*command, program.socket], stdout=subprocess.PIPE, stderr=messages
+            [*command, program.socket],
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            start_new_session=True,
         )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n", program.messages.read_text()
         yield program
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # Node.js may be the child of what was started
         process.wait()
         if process.stdout is not None:
             process.stdout.close()

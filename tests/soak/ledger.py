@@ -7,6 +7,9 @@ those that they received, and when they asked for a one-time key of a device and
 that were sent to the reader's device arrived, and the sender knows of that device, no server has
 lost anything: the sender did not send the key, because it asked while the reader's server was down
 and not again, or for reasons of its own. Without such evidence it counts as the server's fault.
+
+The Rust SDK keeps a copy of each timeline, which after lost answers may lack events in its middle,
+or show one twice. What it can fetch by its id and decrypt was there, and so was the key.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ class Seen:
     missing: list[Said]
     undecryptable: list[Said]
     doubled: list[str]
+    sent_twice: list[str]  # those of `doubled` that are two events
 
     @property
     def is_complete(self) -> bool:
@@ -87,7 +91,9 @@ def compare(said: list[Said], view: View | None) -> Seen:
     for event in timeline:
         if event["type"] == "m.room.message":
             by_body.setdefault(event["body"], []).append(event["id"])
-    doubled = [f"{body!r} as {ids}" for body, ids in by_body.items() if body and len(ids) > 1]
+    twice = {body: ids for body, ids in by_body.items() if body and len(ids) > 1}
+    doubled = [f"{body!r} as {ids}" for body, ids in twice.items()]
+    sent_twice = [f"{body!r} as {ids}" for body, ids in twice.items() if len({*ids}) > 1]
     acknowledged = [one for one in said if one.event_id is not None]
     missing = [one for one in acknowledged if one.event_id not in events]
     unread = [
@@ -95,4 +101,4 @@ def compare(said: list[Said], view: View | None) -> Seen:
         for one in acknowledged
         if one.event_id in events and events[one.event_id]["body"] != one.body
     ]
-    return Seen(missing, unread, doubled)
+    return Seen(missing, unread, doubled, sent_twice)

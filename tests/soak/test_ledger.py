@@ -29,6 +29,9 @@ def test_what_is_missing_unreadable_or_there_twice_is_noticed():
     assert [one.body for one in seen.missing] == ["three"]
     assert [one.body for one in seen.undecryptable] == ["two"]
     assert seen.doubled == ["'one' as ['$one', '$other']"]
+    assert seen.sent_twice == seen.doubled
+    shown_twice = compare(said[:1], {"timeline": [shown("$one", "one")] * 2})
+    assert (shown_twice.doubled, shown_twice.sent_twice) == (["'one' as ['$one', '$one']"], [])
     assert not seen.is_complete
     assert len(compare(said, None).missing) == 3
 

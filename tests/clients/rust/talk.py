@@ -291,6 +291,15 @@ async def back(talker: Talker, room: str, limit: int) -> bool:
     return not await timeline.paginate_backwards(limit)
 
 
+async def fetch(talker: Talker, room: str, event: str) -> str | None:
+    """The text of one event, from the server if need be; None if it cannot be decrypted."""
+    found = (await talker.room(room).load_or_fetch_event(event)).content()
+    if not (found.is_MESSAGE_LIKE() and found.content.is_ROOM_MESSAGE()):
+        return None
+    text = found.content.message_type
+    return str(text.content.body) if text.is_TEXT() else None
+
+
 async def rooms(talker: Talker) -> list[str]:
     """The room list from its top."""
     return [room.id() for room in talker.entries.rooms]
@@ -410,7 +419,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Any]]] = {
     for command in (
         *(register, login, logout, start, pause, resume, restart, state, undecryptable),
         *(create_room, invite, join, leave, kick, set_state),
-        *(send, receipt, typing, back, rooms, view),
+        *(send, receipt, typing, back, fetch, rooms, view),
         *(set_up_recovery, recover, backed_up, reset_identity, trust, shield),
         *(
             can_be_verified,
