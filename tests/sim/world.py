@@ -304,17 +304,24 @@ class World:
             if trio.current_time() - healed > AGREED_WITHIN_S:
                 raise Wrong("no agreement:\n" + "\n".join(differences))
             for room in self.life.rooms:
-                await self._say_something(room, self.honest[turn % len(self.honest)])
+                round_, number = divmod(turn, len(self.honest))
+                await self._say_something(room, self.honest[number], first=round_)
             turn += 1
 
-    async def _say_something(self, room: Room, node: Node) -> None:
-        for person in self.life.people:
-            if person.node is node and look(node, room.room_id).is_joined(person.user_id):
-                try:
-                    await self.life.do_say(person, room, person, self.rng)
-                except Failed:
-                    continue
-                return
+    async def _say_something(self, room: Room, node: Node, *, first: int) -> None:
+        """The people of a server by turns: others may have put out one of them, and not all."""
+        people = [
+            person
+            for person in self.life.people
+            if person.node is node and look(node, room.room_id).is_joined(person.user_id)
+        ]
+        for index in range(len(people)):
+            person = people[(first + index) % len(people)]
+            try:
+                await self.life.do_say(person, room, person, self.rng)
+            except Failed:
+                continue
+            return
 
     def residents(self, room: Room) -> list[tuple[Node, Look]]:
         """The honest servers that are in a room by what they know."""
