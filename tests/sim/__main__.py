@@ -14,6 +14,7 @@ import sys
 import time
 
 from tests.sim.faults import FAULTS
+from tests.sim.plans import PLANS
 from tests.sim.running import Outcome, simulate
 
 
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--with", dest="fault", choices=sorted(FAULTS))
+    parser.add_argument("--plan", choices=sorted(PLANS), help="else drawn from the seed")
     parser.add_argument("--liar", choices=["always", "never"], help="else in half of the worlds")
     parser.add_argument("--show", action="store_true", help="print the course of events")
     parser.add_argument("--twice", action="store_true", help="run each seed twice: same trace?")
@@ -35,7 +37,7 @@ def main() -> int:
     started = time.monotonic()
     seeds = range(options.first, options.first + options.seeds)
     liar = None if options.liar is None else options.liar == "always"
-    work = [(seed, options.fault, options.show, liar) for seed in seeds]
+    work = [(seed, options.fault, options.show, liar, options.plan) for seed in seeds]
     work = [each for each in work for _ in range(2 if options.twice else 1)]
     failed: list[Outcome] = []
     digests: dict[int, str] = {}
@@ -57,9 +59,9 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _simulate(work: tuple[int, str | None, bool, bool | None]) -> Outcome:
-    seed, fault, keep, liar = work
-    return simulate(seed, fault=fault, keep=keep, liar=liar)
+def _simulate(work: tuple[int, str | None, bool, bool | None, str | None]) -> Outcome:
+    seed, fault, keep, liar, plan = work
+    return simulate(seed, fault=fault, keep=keep, liar=liar, plan=PLANS.get(plan or ""))
 
 
 if __name__ == "__main__":

@@ -14,41 +14,12 @@ import pytest
 
 from tests.server import TOP
 from tests.sim.faults import FAULTS
-from tests.sim.network import Weather
+from tests.sim.plans import QUARREL
 from tests.sim.running import simulate
-from tests.sim.world import Plan
 
 SEEDS = int(os.environ.get("MATRIXBOX_SIM_SEEDS", "300"))
 
-QUARREL = Plan(
-    servers=3,
-    people=1,
-    actions=3,
-    pause_s=2.0,
-    versions=("12",),
-    weather=Weather.calm(),
-    partitions=0,
-    restarts=0,
-    liar=False,
-    strangers=False,
-    quarrel=True,
-)
-
-
-SIEGE = Plan(
-    servers=4,
-    people=2,
-    actions=10,
-    pause_s=10.0,
-    versions=("12", "6"),
-    weather=Weather.calm(),
-    partitions=3,
-    restarts=0,
-    liar=True,
-    strangers=False,
-    quarrel=False,
-)
-SIEGED = range(4, 10)
+SIEGED = ("--plan", "siege", "--first", "12", "--seeds", "12")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -98,10 +69,11 @@ def test_version_2_of_state_resolution_in_place_of_version_2_1_is_found() -> Non
 
 def test_a_told_state_that_is_believed_for_ever_is_found() -> None:
     """Negative control, in worlds where the liar is often the only one who reaches all (T020)."""
-    errors = [simulate(seed, plan=SIEGE).error for seed in SIEGED]
-    assert errors == [""] * len(SIEGED)
-    wrong = [simulate(seed, plan=SIEGE, fault="believed").error for seed in SIEGED]
-    assert any("no agreement" in error for error in wrong)
+    done = command(*SIEGED)
+    assert done.returncode == 0, done.stdout
+    done = command(*SIEGED, "--with", "believed")
+    assert done.returncode == 1, done.stdout
+    assert "no agreement" in done.stdout
 
 
 def test_every_mistake_has_a_control() -> None:

@@ -88,8 +88,11 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
     """Whether a server is in a room by its own knowledge only: another knows of its users' joins,
     and something that was done at the same time, on another branch, has prevailed.
 
-    When a netsplit heals it can turn out so, and the protocol has nobody tell that server.  Of a
-    ban it is told; not of join rules and power levels.
+    When a netsplit heals it can turn out so, by a leave of the same user whose clock was ahead, or
+    by join rules or power levels.  Who counts a server out sends it nothing, lest those get the
+    room's events who are not in it any more, and no answer tells it that its own events have no
+    effect; so it goes on alone until it is restarted, or its user joins anew.  A kick or a ban
+    that has prevailed is told to it.
     """
     if other.has_joined(server):
         return False
@@ -301,17 +304,24 @@ class World:
             if trio.current_time() - healed > AGREED_WITHIN_S:
                 raise Wrong("no agreement:\n" + "\n".join(differences))
             for room in self.life.rooms:
-                await self._say_something(room, self.honest[turn % len(self.honest)])
+                round_, number = divmod(turn, len(self.honest))
+                await self._say_something(room, self.honest[number], first=round_)
             turn += 1
 
-    async def _say_something(self, room: Room, node: Node) -> None:
-        for person in self.life.people:
-            if person.node is node and look(node, room.room_id).is_joined(person.user_id):
-                try:
-                    await self.life.do_say(person, room, person, self.rng)
-                except Failed:
-                    continue
-                return
+    async def _say_something(self, room: Room, node: Node, *, first: int) -> None:
+        """The people of a server by turns: others may have put out one of them, and not all."""
+        people = [
+            person
+            for person in self.life.people
+            if person.node is node and look(node, room.room_id).is_joined(person.user_id)
+        ]
+        for index in range(len(people)):
+            person = people[(first + index) % len(people)]
+            try:
+                await self.life.do_say(person, room, person, self.rng)
+            except Failed:
+                continue
+            return
 
     def residents(self, room: Room) -> list[tuple[Node, Look]]:
         """The honest servers that are in a room by what they know."""
