@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from matrixbox.api.bounds import Bounds
 from matrixbox.api.exchange import Message, Receive, Send
 from matrixbox.api.listener import Bind, Door, new_server_context
+from matrixbox.observe.health import Parts
 
 SMALL = b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n"
 BIG = b"x" * 20_000_000
@@ -128,12 +129,23 @@ async def test_a_stop_tells_the_application_and_cuts_what_does_not_end() -> None
     assert (app.cancelled, door.connections) == (1, 0)
 
 
-async def test_an_address_that_is_taken_is_an_error_at_the_start() -> None:
+async def test_where_every_address_is_taken_that_is_an_error_at_the_start() -> None:
     async with trio.open_nursery() as nursery:
         _, port = await start(nursery, App())
-        with pytest.raises(OSError, match="ddress already in use"):
-            await Door(App(), [Bind("127.0.0.1", 0), Bind("127.0.0.1", port)]).run()
+        with trio.fail_after(5), pytest.raises(OSError, match="ddress already in use"):
+            await Door(App(), [Bind("127.0.0.1", port)]).run()
         nursery.cancel_scope.cancel()
+
+
+async def test_t151_where_one_address_is_taken_the_others_are_listened_on() -> None:
+    parts = Parts()
+    async with trio.open_nursery() as nursery:
+        _, taken = await start(nursery, App())
+        door = Door(App(), [Bind("127.0.0.1", 0), Bind("127.0.0.1", taken)], parts=parts)
+        ((_, port),) = await nursery.start(door.run)
+        assert b"small" in await ask(port, SMALL)
+        nursery.cancel_scope.cancel()
+    assert parts.problems() == {f"http 127.0.0.1:{taken}": "Address already in use"}
 
 
 async def test_a_tls_context_that_cannot_be_made_costs_one_connection(

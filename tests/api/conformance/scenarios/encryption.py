@@ -100,7 +100,7 @@ def _refused_keys(alice: User, bob: User, keys: Keys, since: str) -> None:
         ({"device_keys": []}, "M_BAD_JSON"),
         ({"device_keys": {**identity, "user_id": bob.user_id}}, "M_INVALID_PARAM"),
         ({"device_keys": {**identity, "device_id": "OTHER"}}, "M_INVALID_PARAM"),
-        ({"device_keys": {**identity, "signatures": {}}}, "M_INVALID_PARAM"),
+        ({"device_keys": {**identity, "signatures": {alice.user_id: {}}}}, "M_INVALID_PARAM"),
         ({"device_keys": {**identity, "keys": []}}, "M_BAD_JSON"),
         ({"one_time_keys": []}, "M_BAD_JSON"),
         ({"one_time_keys": {"x": "y"}}, "M_INVALID_PARAM"),
