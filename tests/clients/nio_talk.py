@@ -137,9 +137,14 @@ class Talker:
         known = self.timelines.setdefault(room_id, [])
         if not known:
             self.earlier[room_id] = timeline.prev_batch
-        elif timeline.limited:
-            known += await self.missed(room_id, timeline.prev_batch, known[-1].event_id)
-        known += timeline.events
+        events = timeline.events
+        if known and timeline.limited:
+            names = [event.event_id for event in events]
+            if known[-1].event_id in names:  # who comes back gets the timeline anew
+                events = events[names.index(known[-1].event_id) + 1 :]
+            else:
+                known += await self.missed(room_id, timeline.prev_batch, known[-1].event_id)
+        known += events
 
     def decrypted(self, room_id: str) -> list[nio.Event]:
         """The timeline; what came before its key is tried again."""
