@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
@@ -48,6 +49,9 @@ class PostOffice:
 
     def close(self) -> None:
         """Listen no more."""
+        # Closing alone leaves the thread in accept(), and the port open until somebody has called.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def letter(self, to: str, number: int = 0, within_s: float = 10) -> EmailMessage:
