@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 
 from matrixbox.core.identifiers import DeviceId, RoomId, ServerName
 from matrixbox.errors import MatrixError, RemoteError, RemoteRefused
+from matrixbox.federation.agenda import Agenda
 from matrixbox.federation.joins import Joins, Wanted
 from matrixbox.federation.keyring import Keyring
 from matrixbox.federation.templates import Change
@@ -28,14 +29,12 @@ from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import DeviceNid, RoomNid, UserNid
 from matrixbox.store.transaction import Tx
 from matrixbox.store.undecided import OwedJoin
-from matrixbox.tasks import jittered
 
 PAUSES_S = (5, 15, 30, 60, 120, 300, 900, 3600, 6 * 3600, 24 * 3600)  # the last one goes on
 GO_ON_ATTEMPTS = 12  # some days; then the join is taken back
 MAX_ATTEMPTS = 40
 SIGN_OF_LIFE_S = 12.0  # after it; a server's keys are asked for at most once in 10 s
 KEYS_S = 60.0
-IDLE_S = 3600.0
 AT_ONCE = 4
 
 Key = tuple[RoomNid, UserNid]
@@ -49,28 +48,14 @@ class OwedJoins:
     env: Env
     keyring: Keyring
     joins: Joins
-    _due: dict[Key, float] = field(factory=dict, repr=False)  # in Trio's time
+    _agenda: Agenda[Key] = field(factory=lambda: Agenda(AT_ONCE), repr=False)
     _keyless: dict[Key, frozenset[ServerName]] = field(factory=dict, repr=False)
-    _busy: set[Key] = field(factory=set, repr=False)
-    _news: trio.Event = field(factory=trio.Event, repr=False)
 
     async def run(self) -> None:
         """Go on with what an earlier run has left, and with what comes up in this one."""
         for owed in self.store.read(undecided.joins):
             self._put_off(owed)
-        limiter = trio.CapacityLimiter(AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            while True:
-                self._news = trio.Event()
-                now = trio.current_time()
-                for key in [key for key, due in self._due.items() if due <= now]:
-                    if key not in self._busy:
-                        del self._due[key]
-                        self._busy.add(key)
-                        nursery.start_soon(self._work_off, key, limiter)
-                waiting = [due for key, due in self._due.items() if key not in self._busy]
-                with trio.move_on_after(max(0.0, min([*waiting, now + IDLE_S]) - now)):
-                    await self._news.wait()
+        await self._agenda.run(self._bring_to_an_end)
 
     def owe(self, owed: OwedJoin, keyless: Collection[ServerName]) -> None:
         """A join did not come to its end; ``keyless`` are servers whose keys were missing."""
@@ -93,27 +78,18 @@ class OwedJoins:
         self._hasten(server, SIGN_OF_LIFE_S)
 
     def _hasten(self, server: ServerName, within_s: float) -> None:
-        latest = trio.current_time() + within_s
-        for key, due in self._due.items():
-            owed = self.store.read(undecided.join_of, *key) if due > latest else None
-            if owed is not None and server in {*owed.servers, *self._keyless.get(key, ())}:
-                self._due[key] = latest
-                self._news.set()
+        waiting = self._agenda.later_than(within_s, with_busy=False)
+        self._agenda.hasten([key for key in waiting if self._waits_for(key, server)], within_s)
+
+    def _waits_for(self, key: Key, server: ServerName) -> bool:
+        owed = self.store.read(undecided.join_of, *key)
+        return owed is not None and server in {*owed.servers, *self._keyless.get(key, ())}
 
     def _put_off(self, owed: OwedJoin) -> None:
-        pause_s = jittered(PAUSES_S[min(owed.attempts, len(PAUSES_S) - 1)])
-        self._due[owed.room, owed.user] = trio.current_time() + pause_s
-        self._news.set()
+        pause_s = PAUSES_S[min(owed.attempts, len(PAUSES_S) - 1)]
+        self._agenda.put_off((owed.room, owed.user), pause_s)
 
     # --- one join
-
-    async def _work_off(self, key: Key, limiter: trio.CapacityLimiter) -> None:
-        try:
-            async with limiter:
-                await self._bring_to_an_end(key)
-        finally:
-            self._busy.discard(key)
-            self._news.set()
 
     async def _bring_to_an_end(self, key: Key) -> None:
         owed = self.store.read(undecided.join_of, *key)
@@ -134,11 +110,11 @@ class OwedJoins:
             return
         left = evolve(left, attempts=owed.attempts + 1)
         is_owed = await self.store.write(undecided.put_join_attempts, left)
-        if is_owed and key not in self._due:  # else somebody knows better when
+        if is_owed and key not in self._agenda:  # else somebody knows better when
             self._put_off(left)
 
     async def _drop(self, key: Key) -> None:
-        self._due.pop(key, None)
+        self._agenda.drop(key)
         self._keyless.pop(key, None)
         if self.store.read(undecided.join_of, *key) is not None:
             await self.store.write(undecided.drop_join, *key)

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-import trio
 from attrs import define, field, frozen
 
 from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId, server_of
 from matrixbox.core.room_versions import RoomRules
+from matrixbox.federation.agenda import Agenda
 from matrixbox.observe import log
 from matrixbox.rooms import arrival, partial, receipt, residence, unchecked
 from matrixbox.rooms.env import Env
@@ -28,13 +28,11 @@ from matrixbox.store.database import Store
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 from matrixbox.store.undecided import Kept, UndecidedRoom
-from matrixbox.tasks import jittered
 
 PAUSES_S = (15, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)  # the last one goes on
 MAX_ATTEMPTS = 40  # a month; then what could never be checked is let go
 SIGN_OF_LIFE_S = 12.0  # after it; a server's keys are asked for at most once in 10 s
 BATCH = 50  # events that are checked, or stored, at a time
-IDLE_S = 3600.0
 AT_ONCE = 2
 
 
@@ -45,28 +43,14 @@ class Undecided:
     store: Store
     env: Env
     verifier: Verifier
-    _due: dict[RoomNid, float] = field(factory=dict, repr=False)  # in Trio's time
+    _agenda: Agenda[RoomNid] = field(factory=lambda: Agenda(AT_ONCE), repr=False)
     _signers: dict[RoomNid, frozenset[ServerName]] = field(factory=dict, repr=False)
-    _busy: set[RoomNid] = field(factory=set, repr=False)
-    _news: trio.Event = field(factory=trio.Event, repr=False)
 
     async def run(self) -> None:
         """Go on with what an earlier run has left, and with what comes up in this one."""
         for found in self.store.read(undecided.in_rooms):
             self._put_off(found.room, PAUSES_S[0])
-        limiter = trio.CapacityLimiter(AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            while True:
-                self._news = trio.Event()
-                now = trio.current_time()
-                for room in [room for room, due in self._due.items() if due <= now]:
-                    if room not in self._busy:
-                        del self._due[room]
-                        self._busy.add(room)
-                        nursery.start_soon(self._work_off, room, limiter)
-                waiting = [due for room, due in self._due.items() if room not in self._busy]
-                with trio.move_on_after(max(0.0, min([*waiting, now + IDLE_S]) - now)):
-                    await self._news.wait()
+        await self._agenda.run(self._go_through)
 
     def begin(self, room: RoomNid) -> None:
         """A room was joined; something in it may be undecided."""
@@ -82,11 +66,8 @@ class Undecided:
         self._hasten(server, SIGN_OF_LIFE_S)
 
     def _hasten(self, server: ServerName, within_s: float) -> None:
-        latest = trio.current_time() + within_s
-        for room in {*self._due, *self._busy}:
-            if self._due.get(room, latest + 1) > latest and server in self._signers_of(room):
-                self._due[room] = latest
-                self._news.set()
+        waiting = self._agenda.later_than(within_s, with_busy=True)
+        self._agenda.hasten([key for key in waiting if server in self._signers_of(key)], within_s)
 
     def _signers_of(self, room: RoomNid) -> frozenset[ServerName]:
         found = self._signers.get(room)
@@ -96,18 +77,9 @@ class Undecided:
 
     def _put_off(self, room: RoomNid, pause_s: float) -> None:
         self._signers.pop(room, None)
-        self._due[room] = trio.current_time() + jittered(pause_s)
-        self._news.set()
+        self._agenda.put_off(room, pause_s)
 
     # --- one room
-
-    async def _work_off(self, room: RoomNid, limiter: trio.CapacityLimiter) -> None:
-        try:
-            async with limiter:
-                await self._go_through(room)
-        finally:
-            self._busy.discard(room)
-            self._news.set()
 
     async def _go_through(self, room: RoomNid) -> None:
         found = self.store.read(undecided.of_room, room)
@@ -125,7 +97,7 @@ class Undecided:
         if left is None:
             return
         await self.store.write(undecided.put_attempts, room, left.attempts + 1)
-        if room not in self._due:  # else somebody knows better when
+        if room not in self._agenda:  # else somebody knows better when
             self._put_off(room, PAUSES_S[min(left.attempts, len(PAUSES_S) - 1)])
 
     async def _try(self, found: UndecidedRoom) -> None:
