@@ -5,20 +5,11 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
 
-import trio
-
-from matrixbox.cli.common import Refused, settings_of, tell
-from matrixbox.config import EXIT_CONFIG, Settings
+from matrixbox.cli import calling
+from matrixbox.cli.calling import Argument
+from matrixbox.cli.common import Refused, tell
 from matrixbox.core.json import Json
-from matrixbox.datafolder import DataFolder, FolderError
-from matrixbox.errors import MatrixError
-from matrixbox.household import control
-from matrixbox.household.checking import EXIT_DATABASE
-from matrixbox.keyfile import EXIT_KEY, KeyFileError
-from matrixbox.store.errors import StoreError
 
 
 def add(options: argparse.Namespace) -> int:
@@ -47,60 +38,20 @@ def deactivate(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """List accounts."""
-    options.name = None
-    return _run(options, "user.list", "")
+
+    def show_all(accounts: Json) -> None:
+        calling.print_each(accounts, _print, "")
+
+    return calling.run(options, "user.list", {}, show_all)
 
 
-def _run(options: argparse.Namespace, name: str, done: str, **arguments: object) -> int:
-    """Call the function and tell how it went."""
-    settings = settings_of(options)
-    if settings is None:
-        return EXIT_CONFIG
-    call: dict[str, Json] = {} if options.name is None else {"name": options.name}
-    try:
-        for key, value in arguments.items():
-            call[key] = value() if callable(value) else value  # type: ignore[assignment]
-        result = call_server(settings, name, call)
-    except Refused as error:
-        tell(str(error))
-        return error.exit_code
-    if isinstance(result, list):
-        _print_accounts(result)
-    else:
+def _run(options: argparse.Namespace, name: str, done: str, **arguments: Argument) -> int:
+    """Call the function for the account that is named and tell how it went."""
+
+    def show_done(result: Json) -> None:
         print(done.format(result))
-    return 0
 
-
-def call_server(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
-    """Ask the running server; when none runs, do it here. Raises Refused."""
-    assert settings.server.data_dir is not None  # `load` has chosen one
-    folder = DataFolder(settings.server.data_dir)
-    try:
-        return control.call(folder.control_socket, name, arguments)
-    except control.ControlError as error:
-        raise Refused(str(error)) from error
-    except control.NotRunning:
-        return call_here(settings, name, arguments)
-
-
-def call_here(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
-    """Do it on the database of a server that does not run.  Raises Refused."""
-    from matrixbox import serve  # noqa: PLC0415 - the whole server, needed only in this case
-
-    async def run() -> Json:
-        async with serve.open_users(settings) as users:
-            return await users.functions()[name](arguments)
-
-    try:
-        return trio.run(run)
-    except MatrixError as error:
-        raise Refused(error.text) from error
-    except FolderError as error:
-        raise Refused(str(error), error.exit_code) from error
-    except KeyFileError as error:
-        raise Refused(str(error), EXIT_KEY) from error
-    except StoreError as error:
-        raise Refused(f"The database cannot be used: {error}", EXIT_DATABASE) from error
+    return calling.run(options, name, {"name": options.name, **arguments}, show_done)
 
 
 def _new_password() -> str:
@@ -113,9 +64,7 @@ def _new_password() -> str:
     return password
 
 
-def _print_accounts(accounts: list[Json]) -> None:
-    for account in accounts:
-        assert isinstance(account, dict)
-        made = datetime.fromtimestamp(int(str(account["created_ms"])) / 1000, UTC)
-        notes = [word for word in ("admin", "deactivated") if account[word] is True]
-        print(f"{account['user_id']}  {made:%Y-%m-%d}  {' '.join(notes)}".rstrip())
+def _print(account: dict[str, Json]) -> None:
+    made = calling.moment(account["created_ms"])
+    notes = [word for word in ("admin", "deactivated") if account[word] is True]
+    print(f"{account['user_id']}  {made:%Y-%m-%d}  {' '.join(notes)}".rstrip())
