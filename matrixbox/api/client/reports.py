@@ -5,12 +5,20 @@ Matrix v1.19, Client-Server API, "Reporting content" ([C18.05]).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVarTuple, Unpack
+
 from matrixbox.accounts.throttle import REPORTS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import Json
 from matrixbox.rooms import reports
+from matrixbox.rooms.env import Env
+from matrixbox.store.caches import Session
+from matrixbox.store.transaction import Tx
+
+What = TypeVarTuple("What")
 
 routes = RouteTable()
 
@@ -23,10 +31,7 @@ async def report_event(call: Call) -> dict[str, Json]:
     reason = parse.optional_text(await call.json(), "reason") or ""
     room_id = parse.room_id(call.path["room_id"])
     event_id = parse.event_id(call.path["event_id"])
-    call.services.throttle.take(REPORTS, call.requester.user_id)
-    write = call.services.write
-    await write(reports.report_event, call.requester, room_id, event_id, reason)
-    return {}
+    return await _report(call, reports.report_event, room_id, event_id, reason)
 
 
 @routes.post(f"{BASE}/rooms/{{room_id}}/report", auth=Auth.USER)
@@ -34,9 +39,7 @@ async def report_room(call: Call) -> dict[str, Json]:
     """Report a room."""
     reason = parse.text(await call.json(), "reason")
     room_id = parse.room_id(call.path["room_id"])
-    call.services.throttle.take(REPORTS, call.requester.user_id)
-    await call.services.write(reports.report_room, call.requester, room_id, reason)
-    return {}
+    return await _report(call, reports.report_room, room_id, reason)
 
 
 @routes.post(f"{BASE}/users/{{user_id}}/report", auth=Auth.USER)
@@ -44,6 +47,15 @@ async def report_user(call: Call) -> dict[str, Json]:
     """Report a user."""
     reason = parse.text(await call.json(), "reason")
     user_id = parse.user_id(call.path["user_id"])
+    return await _report(call, reports.report_user, user_id, reason)
+
+
+async def _report(
+    call: Call,
+    report: Callable[[Tx, Env, Session, Unpack[What]], None],
+    *what: *What,
+) -> dict[str, Json]:
+    """Store a report of the caller, who makes only so many."""
     call.services.throttle.take(REPORTS, call.requester.user_id)
-    await call.services.write(reports.report_user, call.requester, user_id, reason)
+    await call.services.write(report, call.requester, *what)
     return {}

@@ -13,7 +13,7 @@ from matrixbox.core.identifiers import is_compliant_user_id
 from matrixbox.core.json import Json
 from matrixbox.errors import BadJson, InvalidParam
 from matrixbox.rooms import user_directory
-from matrixbox.rooms.user_directory import MAX_LIMIT, Mutual
+from matrixbox.rooms.user_directory import MAX_LIMIT
 
 routes = RouteTable()
 
@@ -45,30 +45,26 @@ async def search(call: Call) -> dict[str, Json]:
 @routes.get("/_matrix/client/v1/mutual_rooms", auth=Auth.USER)
 async def mutual_rooms(call: Call) -> dict[str, Json]:
     """The rooms that the caller shares with somebody."""
-    found = _mutual_rooms(call, call.param("from"))
-    answer: dict[str, Json] = {"joined": found.rooms, "count": found.count}
-    if found.next_batch is not None:
-        answer["next_batch"] = found.next_batch
-    return answer
+    return _mutual_rooms(call, "from", "next_batch")
 
 
 @routes.get("/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms", auth=Auth.USER)
 async def mutual_rooms_of_old(call: Call) -> dict[str, Json]:
     """The same in the form of the proposal, which some clients still ask for."""
-    found = _mutual_rooms(call, call.param("batch_token"))
-    answer: dict[str, Json] = {"joined": found.rooms, "count": found.count}
-    if found.next_batch is not None:
-        answer["next_batch_token"] = found.next_batch
-    return answer
+    return _mutual_rooms(call, "batch_token", "next_batch_token")
 
 
-def _mutual_rooms(call: Call, batch: str | None) -> Mutual:
+def _mutual_rooms(call: Call, batch: str, next_batch: str) -> dict[str, Json]:
+    """The answer, where the two forms name the token that goes on in their own ways."""
     other = call.param("user_id")
     if other is None:
         raise InvalidParam("`user_id` is missing.")
     other_id = parse.user_id(other)
     if other_id == call.requester.user_id or not is_compliant_user_id(other_id):
         raise InvalidParam("`user_id` is somebody else, with an id as they are made today.")
-    user = call.requester.user
-    found: Mutual = call.services.store.read(user_directory.mutual_rooms, user, other_id, batch)
-    return found
+    user, token = call.requester.user, call.param(batch)
+    found = call.services.store.read(user_directory.mutual_rooms, user, other_id, token)
+    answer: dict[str, Json] = {"joined": found.rooms, "count": found.count}
+    if found.next_batch is not None:
+        answer[next_batch] = found.next_batch
+    return answer
