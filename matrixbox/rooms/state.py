@@ -5,6 +5,7 @@ Matrix v1.19, room versions, "State resolution".  Views are mappings that load w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from matrixbox.core.events import Event, StateKey
@@ -24,7 +25,7 @@ MAX_INLINE_EVENTS = 300
 MAX_EVENTS = 100_000  # looked at for any one resolution, which also has the 30 s of a long read
 
 
-class _View(Mapping[StateKey, Event]):
+class _View(Mapping[StateKey, Event], ABC):
     """A state whose events are loaded when asked for."""
 
     __slots__ = ("_found", "tx")
@@ -33,11 +34,13 @@ class _View(Mapping[StateKey, Event]):
         self.tx = tx
         self._found: dict[StateKey, StoredEvent | None] = {}
 
+    @abstractmethod
     def _nid(self, key: StateKey) -> EventNid | None:
-        raise NotImplementedError
+        """The event in a slot."""
 
+    @abstractmethod
     def _all(self) -> Iterable[SlotNid]:
-        raise NotImplementedError
+        """Every slot that holds an event."""
 
     def stored(self, key: StateKey) -> StoredEvent | None:
         """The stored event in a slot."""
