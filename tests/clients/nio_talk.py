@@ -1,8 +1,7 @@
 """matrix-nio as the tests' client: does what it is told over a Unix socket, tells what it sees.
 
 Started with the socket's path. One JSON object a line; the vocabulary is described in
-conversation.py. Every connection has clients of its own, which end with it. The library needs
-asyncio, so this program is a process of its own.
+conversation.py. The library needs asyncio, so this program is a process of its own.
 """
 # ruff: noqa: TID251
 
@@ -15,11 +14,17 @@ import logging
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import nio
 from nio.crypto.sas import SasState
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.clients.obeying import Changed, Said, Vocabulary, take_orders
 
 # Our own mistakes would otherwise be repeated by the library for minutes.
 CONFIG = nio.AsyncClientConfig(
@@ -36,8 +41,6 @@ ENCRYPTED = nio.AsyncClientConfig(
     max_timeout_retry_wait_time=0.5,
 )
 POLL_MS = 10_000
-
-Said = dict[str, Any]
 
 
 class Failed(Exception):
@@ -602,69 +605,24 @@ COMMANDS: dict[str, Callable[..., Awaitable[Any]]] = {
 }
 
 
-class Connection:
-    """A test that talks to this program."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        self.talkers: dict[str, Talker] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def say(self, line: Said) -> None:
-        self.writer.write(json.dumps(line).encode() + b"\n")
-
-    def heard(self, line: bytes) -> None:
-        task = asyncio.create_task(self.obey(json.loads(line)))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def obey(self, said: Said) -> None:
-        number, who, command = said.pop("id"), said.pop("who"), said.pop("do")
-        try:
-            if command == "new":
-                encryption = said.get("encryption", False)
-                changed = lambda: self.say({"changed": who})  # noqa: E731
-                self.talkers[who] = Talker(said["base_url"], changed, encryption)
-                self.say({"id": number, "ok": {}})
-            else:
-                answer = await COMMANDS[command](self.talkers[who], **said)
-                self.say({"id": number, "ok": answer})
-        except Failed as error:
-            transport = error.answer.transport_response
-            failure = {"errcode": error.answer.status_code, "text": str(error.answer)}
-            failure["status"] = transport.status if transport is not None else None
-            self.say({"id": number, "error": failure})
-        except Exception as error:
-            logging.exception("command failed")
-            self.say(
-                {"id": number, "error": {"errcode": None, "status": None, "text": repr(error)}}
-            )
-
-    async def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        for talker in self.talkers.values():
-            await talker.close()
+def new(said: Said, changed: Changed) -> Talker:
+    """A client."""
+    return Talker(said["base_url"], changed, said.get("encryption", False))
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection."""
-    connection = Connection(writer)
-    try:
-        while line := await reader.readline():
-            connection.heard(line)
-    finally:
-        await connection.close()
-        writer.close()
+def refusal(error: Exception) -> Said | None:
+    """What the server said."""
+    if not isinstance(error, Failed):
+        return None
+    transport = error.answer.transport_response
+    failure = {"errcode": error.answer.status_code, "text": str(error.answer)}
+    return {**failure, "status": transport.status if transport is not None else None}
 
 
 async def main(path: str) -> None:
     """Listen until the process is ended."""
     logging.basicConfig(level=logging.WARNING)
-    server = await asyncio.start_unix_server(serve, path)
-    print("ready", flush=True)
-    async with server:
-        await server.serve_forever()
+    await take_orders(path, Vocabulary(new, COMMANDS, Talker.close, refusal))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,9 @@ export const ENCRYPTION = {
     },
     /** How an event would be marked: 0 none, 1 grey, 2 red; and why. */
     async shield(talker, { room, event }) {
-        const found = await crypto(talker).getEncryptionInfoForEvent(talker.event(room, event));
+        const found = await crypto(talker).getEncryptionInfoForEvent(
+            await talker.event(room, event),
+        );
         return found && { colour: found.shieldColour, reason: found.shieldReason };
     },
     async ask_to_verify(talker, { user, device, room }) {

@@ -7,7 +7,7 @@
 
 import net from "node:net";
 import readline from "node:readline";
-import { setImmediate as nextTick } from "node:timers/promises";
+import { setImmediate as nextTick, setTimeout as sleep } from "node:timers/promises";
 
 // What the SDK logs goes to standard error, where the tests collect it.
 console.log = console.info = console.debug = console.trace = console.error;
@@ -25,6 +25,8 @@ const complaints = {
     error: (...what) => console.error("error:", ...what),
     getChild: () => complaints,
 };
+
+const SHOWN_WITHIN_MS = 10_000;
 
 const CHANGES = [
     sdk.ClientEvent.Sync,
@@ -131,10 +133,15 @@ class Talker {
         return room;
     }
 
-    event(roomId, id) {
-        const event = this.room(roomId).findEventById(id);
-        if (!event) throw new Error(`${id} is not known here`);
-        return event;
+    /** An event that is on the screen; somebody who wants to act on it waits until it is. */
+    async event(roomId, id) {
+        const latest = Date.now() + SHOWN_WITHIN_MS;
+        while (Date.now() < latest) {
+            const event = this.room(roomId).findEventById(id);
+            if (event) return event;
+            await sleep(20);
+        }
+        throw new Error(`${id} is not known here`);
     }
 
     synced() {
@@ -234,7 +241,7 @@ const MESSAGES = {
         (await talker.client.sendEvent(room, null, type, content, txn)).event_id,
     /** As in Element: the thread is opened before somebody writes in it, and its beginning is there. */
     async say_in_thread(talker, { room, root, body }) {
-        const event = talker.event(room, root);
+        const event = await talker.event(room, root);
         const opened = talker.room(room);
         const thread = opened.getThread(root) ?? opened.createThread(root, event, [event], true);
         while (!thread.initialEventsFetched) await nextTick();
@@ -242,14 +249,14 @@ const MESSAGES = {
     },
     redact: async (talker, { room, event, reason }) =>
         (await talker.client.redactEvent(room, event, undefined, { reason })).event_id,
-    receipt: (talker, { room, event, type = "m.read", unthreaded = false }) =>
-        talker.client.sendReadReceipt(talker.event(room, event), type, unthreaded),
-    read_markers: (talker, { room, fully, read, hidden }) =>
+    receipt: async (talker, { room, event, type = "m.read", unthreaded = false }) =>
+        talker.client.sendReadReceipt(await talker.event(room, event), type, unthreaded),
+    read_markers: async (talker, { room, fully, read, hidden }) =>
         talker.client.setRoomReadMarkers(
             room,
             fully,
-            read && talker.event(room, read),
-            hidden && talker.event(room, hidden),
+            read && (await talker.event(room, read)),
+            hidden && (await talker.event(room, hidden)),
         ),
     typing: (talker, { room, on }) => talker.client.sendTyping(room, on, 20_000),
     async resend(talker, { room }) {
@@ -308,8 +315,8 @@ const OWN = {
         return Object.fromEntries(rules.map(([kind, found]) => [kind, found.map(shownRule)]));
     },
     /** Whether the SDK would notify about an event, by the rules that it knows. */
-    notifies: (talker, { room, event }) =>
-        talker.client.getPushActionsForEvent(talker.event(room, event))?.notify ?? false,
+    notifies: async (talker, { room, event }) =>
+        talker.client.getPushActionsForEvent(await talker.event(room, event))?.notify ?? false,
 };
 
 const VIEWS = {

@@ -28,10 +28,9 @@ if __name__ == "__main__":
 import matrix_sdk_python as sdk
 from matrix_sdk_python._generated import matrix_sdk, matrix_sdk_crypto
 
+from tests.clients.obeying import Said, Vocabulary, take_orders
 from tests.clients.rust.listeners import Entries, States, TimelineItems, Verifications, following
 from tests.clients.rust.shown import shown, shown_room
-
-Said = dict[str, Any]
 
 PAGE = 200
 SENT_WITHIN_S = 35
@@ -433,58 +432,18 @@ COMMANDS: dict[str, Callable[..., Awaitable[Any]]] = {
 }
 
 
-class Connection:
-    """A test that talks to this program."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        self.talkers: dict[str, Talker] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def say(self, line: Said) -> None:
-        self.writer.write(json.dumps(line).encode() + b"\n")
-
-    def heard(self, line: bytes) -> None:
-        task = asyncio.create_task(self.obey(json.loads(line)))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def obey(self, said: Said) -> None:
-        number, who, command = said.pop("id"), said.pop("who"), said.pop("do")
-        try:
-            if command == "new":
-                changed = lambda: self.say({"changed": who})  # noqa: E731
-                self.talkers[who] = Talker(said["base_url"], changed)
-                answer = None
-            else:
-                answer = await COMMANDS[command](self.talkers[who], **said)
-            self.say({"id": number, "ok": answer})
-        except sdk.ClientError.MatrixApi as error:
-            failure = {"errcode": error.code, "status": None, "text": str(error.msg)}
-            self.say({"id": number, "error": failure})
-        except Exception as error:
-            logging.exception("command failed")
-            text = f"{type(error).__name__}: {error}"
-            self.say({"id": number, "error": {"errcode": None, "status": None, "text": text}})
-
-    async def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        for talker in self.talkers.values():
-            talker.ticking.cancel()
-            with contextlib.suppress(sdk.ClientError):  # the server may be gone
-                await talker.close()
+def refusal(error: Exception) -> Said | None:
+    """What the server said."""
+    if not isinstance(error, sdk.ClientError.MatrixApi):
+        return None
+    return {"errcode": error.code, "status": None, "text": str(error.msg)}
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection."""
-    connection = Connection(writer)
-    try:
-        while line := await reader.readline():
-            connection.heard(line)
-    finally:
-        await connection.close()
-        writer.close()
+async def close(talker: Talker) -> None:
+    """End a client."""
+    talker.ticking.cancel()
+    with contextlib.suppress(sdk.ClientError):  # the server may be gone
+        await talker.close()
 
 
 async def main(path: str) -> None:
@@ -499,10 +458,8 @@ async def main(path: str) -> None:
         sentry_config=None,
     )
     sdk.init_platform(tracing, use_lightweight_tokio_runtime=True)
-    server = await asyncio.start_unix_server(serve, path)
-    print("ready", flush=True)
-    async with server:
-        await server.serve_forever()
+    new = lambda said, changed: Talker(said["base_url"], changed)  # noqa: E731
+    await take_orders(path, Vocabulary(new, COMMANDS, close, refusal))
 
 
 if __name__ == "__main__":
