@@ -10,9 +10,10 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 import trio
+from attrs import define, field
 
 from matrixbox.observe import log
 
@@ -81,6 +82,34 @@ async def keep_running(service: Callable[[], Awaitable[None]], *, name: str) -> 
             pause = jittered(pause_after(in_a_row))
             log.bug("task crashed", failure, task=name, again_in_s=round(pause, 1))
         await trio.sleep(pause)
+
+
+@define(eq=False)
+class Outliving:
+    """Tasks of a service that go on when those who wanted them have gone away."""
+
+    _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
+
+    async def run(self) -> None:
+        """Own the tasks, for as long as the service runs."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    async def start(
+        self,
+        task: Callable[[Unpack[Args]], Awaitable[object]],
+        *args: *Args,
+        name: str | None = None,
+    ) -> None:
+        """Start a task; while the service does not run, it is done here and now."""
+        if self._nursery is None:
+            await task(*args)
+        else:
+            self._nursery.start_soon(task, *args, name=name)
 
 
 @contextlib.contextmanager

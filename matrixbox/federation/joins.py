@@ -60,6 +60,7 @@ from matrixbox.store.database import Store
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 from matrixbox.store.undecided import OwedJoin
+from matrixbox.tasks import Outliving
 
 MAX_CANDIDATES = 10
 HAND_OVER_S = 5.0
@@ -115,16 +116,11 @@ class Joins:
         factory=list, repr=False
     )
     _attempts: dict[tuple[RoomId, UserId], _Attempt] = field(factory=dict, repr=False)
-    _nursery: trio.Nursery | None = field(default=None, repr=False)
+    _tasks: Outliving = field(factory=Outliving, repr=False)
 
     async def run(self) -> None:
         """Own the joins: they go on when the client that asked for one has gone away."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+        await self._tasks.run()
 
     def is_joining(self, room_id: RoomId) -> bool:
         """Whether a join to the room is under way: its events are of use soon."""
@@ -159,10 +155,7 @@ class Joins:
             await attempt.done.wait()
         if attempt is None:
             attempt = self._attempts[key] = _Attempt()
-            if self._nursery is None:
-                await self._carry_out(wanted, attempt)
-            else:
-                self._nursery.start_soon(self._carry_out, wanted, attempt)
+            await self._tasks.start(self._carry_out, wanted, attempt)
         await attempt.done.wait()
         if attempt.failure is not None:
             raise attempt.failure

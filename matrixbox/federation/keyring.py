@@ -51,7 +51,7 @@ from matrixbox.store.database import Store
 from matrixbox.store.errors import StoreFull
 from matrixbox.store.server_keys import KeyAnswer, Keys
 from matrixbox.store.transaction import Tx
-from matrixbox.tasks import Offload, in_thread
+from matrixbox.tasks import Offload, Outliving, in_thread
 
 KEY_LIMITS = Limits(total_s=10, idle_s=10, max_bytes=256 * KIB)
 NOTARY_LIMITS = Limits(total_s=30, idle_s=20, max_bytes=4096 * KIB)
@@ -116,16 +116,11 @@ class Keyring:
     _fetches: trio.CapacityLimiter = field(
         factory=lambda: trio.CapacityLimiter(FETCHES_AT_ONCE), repr=False
     )
-    _nursery: trio.Nursery | None = field(default=None, repr=False)
+    _tasks: Outliving = field(factory=Outliving, repr=False)
 
     async def run(self) -> None:
         """Own the questions to other servers; without it they belong to those who ask."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+        await self._tasks.run()
 
     # --- verdicts
 
@@ -297,18 +292,14 @@ class Keyring:
             elif self._is_back(server, asked):
                 pause = ASK_CALLER_AGAIN_S
             if self.clock.monotonic_s() - asked.last_s < pause:
-                return None
-            asked.running, asked.wanted = trio.Event(), set()
-            asked.wanted.update(*(need.key_ids for need in needs))
-            if self._nursery is None:
-                return await self._finish(server, asked)
-            self._nursery.start_soon(self._finish, server, asked, name=f"federation.keys {server}")
+                return
+            running = asked.running = trio.Event()
+            asked.wanted = {key_id for need in needs for key_id in need.key_ids}
+            await self._tasks.start(self._finish, server, asked, name=f"federation.keys {server}")
         else:
+            running = asked.running
             asked.wanted.update(*(need.key_ids for need in needs))
-        running = asked.running
-        assert running is not None
         await running.wait()
-        return None
 
     async def _finish(self, server: ServerName, asked: _Asked) -> None:
         """Ask, and note how it went."""
@@ -413,9 +404,10 @@ class Keyring:
         """Whether the notary answered at all."""
         query: dict[str, Json] = {server: _criteria(needs) for server, needs in wanted.items()}
         try:
-            value = await self.client.post_json(
-                notary, key_target("v2", "query"), {"server_keys": query}, limits=NOTARY_LIMITS
-            )
+            async with self._fetches:
+                value = await self.client.post_json(
+                    notary, key_target("v2", "query"), {"server_keys": query}, limits=NOTARY_LIMITS
+                )
         except RemoteError as error:
             log.info("a notary did not answer", notary=notary, reason=str(error))
             return False
