@@ -1,4 +1,4 @@
-"""One besieged server for each file of attacks."""
+"""One besieged server for each file of attacks; one pair with Synapse for each of scenarios."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.federation.pair import Pair, federating
 from tests.federation.siege import Siege, besieged
 
 
@@ -23,3 +24,22 @@ def siege(besieged_server: Siege) -> Iterator[Siege]:
     besieged_server.foe.asked.clear()
     with besieged_server.survived():
         yield besieged_server
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A server of ours and a Synapse, for a whole file."""
+    with federating(tmp_path_factory.mktemp("pair")) as made:
+        yield made
+
+
+@pytest.fixture(params=("ours", "theirs"))
+def first(request: pytest.FixtureRequest) -> str:
+    """On which side the room is made, or Alice is."""
+    return str(request.param)
+
+
+@pytest.fixture(params=("1", "6", "9", "10", "11", "12"))
+def version(request: pytest.FixtureRequest) -> str:
+    """The room's version."""
+    return str(request.param)

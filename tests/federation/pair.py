@@ -371,3 +371,12 @@ def federating(folder: Path) -> Iterator[Pair]:
         a_synapse(folder / "synapse", ca) as (peer, theirs, their_gate),
     ):
         yield Pair(ours, theirs, server, peer, (our_gate, their_gate), ca)
+
+
+def together(pair: Pair, first: str, version: str, **wanted: object) -> tuple[Person, Person, str]:
+    """A creator, somebody of the other side who has joined, and the room."""
+    here, there = pair.sides(first)
+    alice, bob = here.person("alice"), there.person("bob")
+    room = alice.create_room(version, **wanted)
+    bob.join(room, via=here)
+    return alice, bob, room

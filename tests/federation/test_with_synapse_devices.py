@@ -5,30 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
 from tests.e2ee.people import ALGORITHM, CrossSigning
 from tests.federation.keys import Keys
-from tests.federation.pair import Pair, Person, eventually, federating
-
-FIRST = ("ours", "theirs")
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Both servers, for all scenarios."""
-    with federating(tmp_path_factory.mktemp("pair")) as made:
-        yield made
-
-
-@pytest.fixture(params=FIRST)
-def first(request: pytest.FixtureRequest) -> str:
-    """On which side Alice is."""
-    return str(request.param)
+from tests.federation.pair import Pair, Person, eventually
 
 
 def device_of(person: Person) -> str:

@@ -5,43 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import quote
 
-import pytest
-
-from tests.federation.pair import Pair, Person, eventually, federating
-
-VERSIONS = ("1", "6", "9", "10", "11", "12")
-FIRST = ("ours", "theirs")
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Both servers, for all scenarios."""
-    with federating(tmp_path_factory.mktemp("pair")) as made:
-        yield made
-
-
-@pytest.fixture(params=FIRST)
-def first(request: pytest.FixtureRequest) -> str:
-    """On which side the room is made."""
-    return str(request.param)
-
-
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    """The room's version."""
-    return str(request.param)
-
-
-def together(pair: Pair, first: str, version: str, **wanted: object) -> tuple[Person, Person, str]:
-    """A creator, somebody of the other side who has joined, and the room."""
-    here, there = pair.sides(first)
-    alice, bob = here.person("alice"), there.person("bob")
-    room = alice.create_room(version, **wanted)
-    bob.join(room, via=here)
-    return alice, bob, room
+from tests.federation.pair import Pair, Person, eventually, together
 
 
 def test_typing_and_receipts_are_seen(pair: Pair, first: str) -> None:

@@ -30,12 +30,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield Pair(ours, theirs, server, peer, (our_gate, their_gate), ca)
 
 
-@pytest.fixture(params=("ours", "theirs"))
-def first(request: pytest.FixtureRequest) -> str:
-    """On which side the room is made."""
-    return str(request.param)
-
-
 def two(pair: Pair, first: str) -> tuple[Person, Person]:
     """Who makes the room, and somebody of the other side."""
     here, there = pair.sides(first)

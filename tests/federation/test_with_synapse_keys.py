@@ -7,22 +7,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
 from matrixbox.core.signing import decode_base64, json_signature_valid
-from tests.federation.pair import Pair, federating
+from tests.federation.pair import Pair
 from tests.server import TOP
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Both servers, for this file."""
-    with federating(tmp_path_factory.mktemp("pair")) as made:
-        yield made
 
 
 def keys_of(pair: Pair) -> dict[str, Any]:
