@@ -218,7 +218,10 @@ class Rooms:
         kinds.text(choices=ROOM_VERSIONS), "12", "The version of rooms made here."
     )
     directory_without_login: bool = _setting(
-        kinds.flag(), False, "Whether the list of published rooms can be read without an account."
+        kinds.flag(),
+        False,
+        "Whether the list of published rooms, and everybody's profile, can be read without an "
+        "account.",
     )
     directory_over_federation: bool = _setting(
         kinds.flag(),

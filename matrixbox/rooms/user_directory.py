@@ -2,10 +2,11 @@
 
 Matrix v1.19, Client-Server API, "User Directory", "Mutual Rooms" ([C12.10], [C12.11], T094, T107).
 
-Found are those who share a room with who asks, who asks among them, those in rooms that are public
-or that anybody may read, and the household where the configuration says so.  Users of other servers
-are known by what they call themselves in those rooms, ours by their profiles: a name that somebody
-bears in one private room only is nobody else's to find.
+Found are others who share a room with who asks, those in rooms that are public or that anybody may
+read, and the household where the configuration says so; who asks is among the latter two, but needs
+not be told of themselves for being in a private room.  Users of other servers are known by what
+they call themselves in those rooms, ours by their profiles: a name that somebody bears in one
+private room only is nobody else's to find.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MAX_LIMIT = 50  # people in one answer
 MAX_TERM = 255  # characters
 MAX_LOOKED_AT = 20_000  # people of whom the names are looked at, those in shared rooms first
 MUTUAL_ROOMS_AT_ONCE = 100
+MAX_ROOMS = 200  # of one person that are looked at for whether they are open to all
 
 
 @frozen
@@ -104,6 +106,14 @@ def _in_open_rooms(tx: Tx) -> Iterator[Findable]:
     found = [room for room in user_directory.inhabited(tx) if _is_open(tx, room)]
     # Those who came before may come again.
     yield from user_directory.members_of(tx, found, 2 * MAX_LOOKED_AT)
+
+
+def is_in_open_room(tx: Tx, user_id: UserId) -> bool:
+    """Whether somebody is in a room, known here, that anybody may join or read ([C15.01])."""
+    user = names.user_nid(tx, user_id)
+    return user is not None and any(
+        _is_open(tx, room) for room in user_directory.rooms_with(tx, user, MAX_ROOMS)
+    )
 
 
 def _is_open(tx: Tx, room: RoomNid) -> bool:

@@ -23,12 +23,13 @@ class Findable:
 
 
 def sharing(tx: Tx, user: UserNid, limit: int) -> list[Findable]:
-    """Who is in the rooms that a user is in, each with the newest event."""
+    """Others in the rooms that a user is in, each with the newest event."""
     rows = tx.run(
         "SELECT b.user_nid, user_id, MAX(b.event_nid) FROM member AS a"
         " JOIN member AS b USING (room_nid) JOIN user ON user.user_nid = b.user_nid"
-        " WHERE a.user_nid = ? AND a.membership = 1 AND b.membership = 1"
+        " WHERE a.user_nid = ? AND a.membership = 1 AND b.membership = 1 AND b.user_nid != ?"
         " GROUP BY b.user_nid LIMIT ?",
+        user,
         user,
         limit,
     )
@@ -95,6 +96,18 @@ def shown_in(tx: Tx, event: EventNid) -> Mapping[str, Json]:
 def inhabited(tx: Tx) -> list[RoomNid]:
     """The rooms that users of ours are in, so that their state is known."""
     rows = tx.run("SELECT DISTINCT room_nid FROM member WHERE is_local = 1 AND membership = 1")
+    return [RoomNid(row[0]) for row in rows]
+
+
+def rooms_with(tx: Tx, user: UserNid, limit: int) -> list[RoomNid]:
+    """The rooms that a user is in, of those that users of ours are in."""
+    rows = tx.run(
+        "SELECT room_nid FROM member AS a WHERE user_nid = ? AND membership = 1 AND EXISTS"
+        " (SELECT 1 FROM member AS b"
+        " WHERE b.room_nid = a.room_nid AND b.is_local = 1 AND b.membership = 1) LIMIT ?",
+        user,
+        limit,
+    )
     return [RoomNid(row[0]) for row in rows]
 
 

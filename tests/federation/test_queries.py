@@ -190,7 +190,7 @@ async def test_the_profile_of_a_user_of_another_server(tmp_path: Path) -> None:
         assert found == {"displayname": "Ann"}
         missing = await refused(two, bo, "GET", f"{own}/avatar_url")
         assert missing == (404, "M_NOT_FOUND")
-        assert await refused(two, None, "GET", own) == (401, "M_MISSING_TOKEN")
+        assert await refused(two, None, "GET", own) == (403, "M_FORBIDDEN")  # T094
 
 
 async def test_profiles_that_are_told_to_servers(tmp_path: Path) -> None:

@@ -11,17 +11,18 @@ from matrixbox.accounts.throttle import LOOK_UPS
 from matrixbox.api import parse
 from matrixbox.api.call import Call
 from matrixbox.api.routes import Auth, RouteTable
-from matrixbox.core.identifiers import UserId, server_of
+from matrixbox.core.identifiers import server_of
 from matrixbox.core.json import Json
 from matrixbox.errors import (
     BadJson,
+    Forbidden,
     GuestAccessForbidden,
     MissingParam,
     NotFound,
     RemoteError,
 )
 from matrixbox.federation import failing
-from matrixbox.rooms import profiles
+from matrixbox.rooms import profiles, user_directory
 
 routes = RouteTable()
 
@@ -29,13 +30,25 @@ PROFILE = "/_matrix/client/v3/profile/{user_id}"
 TEXTS = ("displayname", "avatar_url")
 
 
-async def _profile(call: Call, user_id: UserId) -> Mapping[str, Json]:
-    """A profile, of a user of ours or of another server's ([C15.01])."""
-    services = call.services
+async def _profile(call: Call) -> Mapping[str, Json]:
+    """A profile, of a user of ours or of another server's: for everybody with an account here.
+
+    Others are told of those in rooms that are open to all, or of everybody where the configuration
+    opens the directory to them ([C15.01], T094).
+    """
+    services, user_id = call.services, parse.user_id(call.path["user_id"])
+    if call.requester is None:
+        services.throttle.take(LOOK_UPS, call.address)
+        if not (
+            services.settings.rooms.directory_without_login
+            or services.store.read(user_directory.is_in_open_room, user_id)
+        ):
+            raise Forbidden("Sign in to see that profile.")
     if server_of(user_id) == services.env.server_name:
         local: dict[str, Json] = services.store.read(profiles.of_account, user_id)
         return local
-    services.throttle.take(LOOK_UPS, call.requester.user_id)
+    if call.requester is not None:
+        services.throttle.take(LOOK_UPS, call.requester.user_id)
     try:
         found: Mapping[str, Json] = await services.federation.queries.profile(user_id)
     except RemoteError as error:
@@ -43,17 +56,17 @@ async def _profile(call: Call, user_id: UserId) -> Mapping[str, Json]:
     return found
 
 
-@routes.get(PROFILE, auth=Auth.USER)
+@routes.get(PROFILE, auth=Auth.OPTIONAL)
 async def get(call: Call) -> Mapping[str, Json]:
-    """A whole profile: for everybody with an account here (T094)."""
-    return await _profile(call, parse.user_id(call.path["user_id"]))
+    """A whole profile."""
+    return await _profile(call)
 
 
-@routes.get(f"{PROFILE}/{{key}}", auth=Auth.USER)
+@routes.get(f"{PROFILE}/{{key}}", auth=Auth.OPTIONAL)
 async def get_field(call: Call) -> dict[str, Json]:
     """One field of it."""
     key = call.path["key"]
-    found = await _profile(call, parse.user_id(call.path["user_id"]))
+    found = await _profile(call)
     if key not in found:
         raise NotFound("The profile has no such field.")
     return {key: found[key]}

@@ -8,7 +8,7 @@ from tests.api.conformance.house import House
 from tests.api.conformance.scenarios import covers
 from tests.api.conformance.scenarios.events import UNKNOWN_EVENT
 from tests.api.conformance.scenarios.rooms import UNKNOWN_ROOM
-from tests.api.conformance.server import SERVER_NAME
+from tests.api.conformance.server import CLOSED, SERVER_NAME
 
 AVATAR = "mxc://home.test/abc"
 
@@ -104,6 +104,44 @@ def profiles(house: House) -> None:
     odd = {"Not A Key": 1}
     alice.bad(400, "M_INVALID_PARAM", "PUT", field, mine, "Not A Key", body=odd)
     alice.bad(400, "M_INVALID_PARAM", "DELETE", field, mine, "Not A Key")
+    # Where the directory is open to strangers, profiles are too.
+    assert house.good("GET", "/v3/profile/{}", mine) == alice.good("GET", "/v3/profile/{}", mine)
+    assert house.good("GET", field, mine, "displayname") == {"displayname": "Alice"}
+    house.bad(404, "M_NOT_FOUND", "GET", "/v3/profile/{}", nobody)
+
+
+@covers(settings=CLOSED)
+def profiles_for_strangers(house: House) -> None:
+    """C15.01, T094: those of people whom anybody may meet; and nothing tells who lives here."""
+    alice, one, field = house.user_by_secret("alice"), "/v3/profile/{}", "/v3/profile/{}/{}"
+    body = {"displayname": "Alice"}
+    alice.good("PUT", field, alice.user_id, "displayname", body=body)
+    alice.room()
+
+    def assert_unknown() -> None:
+        refused = [
+            house.bad(403, "M_FORBIDDEN", "GET", one, user_id)
+            for user_id in (alice.user_id, f"@nobody:{SERVER_NAME}", "@nobody:far.test")
+        ]
+        assert refused[0] == refused[1] == refused[2]
+        house.bad(403, "M_FORBIDDEN", "GET", field, alice.user_id, "displayname")
+
+    assert_unknown()
+    seen = {"history_visibility": "world_readable"}
+    for content in (
+        {"preset": "public_chat"},
+        {
+            "initial_state": [
+                {"type": "m.room.history_visibility", "state_key": "", "content": seen}
+            ]
+        },
+    ):
+        room = alice.room(**content)
+        assert house.good("GET", one, alice.user_id) == body
+        assert house.good("GET", field, alice.user_id, "displayname") == body
+        house.bad(404, "M_NOT_FOUND", "GET", field, alice.user_id, "avatar_url")
+        alice.leave(room)
+        assert_unknown()
 
 
 GLOBAL = "/v3/user/{}/account_data/{}"
