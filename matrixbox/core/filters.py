@@ -33,7 +33,7 @@ class EventFilter:
     it is included too.
     """
 
-    limit: int | None = None
+    limit: int | None = None  # 0, which clients should not send, wants no events
     types: tuple[Glob, ...] | None = None
     not_types: tuple[Glob, ...] = ()
     senders: frozenset[str] | None = None
@@ -154,7 +154,10 @@ def parse_filter(value: Json) -> Filter:
 
 def parse_event_filter(value: Json) -> EventFilter:
     """Read a RoomEventFilter, as `/messages` and `/context` take them; raise InvalidFilter."""
-    return _event_filter({"filter": value}, "filter")
+    found = _event_filter({"filter": value}, "filter")
+    if found.limit == 0:  # a page of nothing would lead nowhere
+        raise InvalidFilter("limit is not an integer greater than 0.")
+    return found
 
 
 def _room_filter(value: Json) -> RoomFilter:
@@ -203,7 +206,7 @@ def _limit(body: Mapping[str, Json]) -> int | None:
     if "limit" not in body:
         return None
     limit = body["limit"]
-    if type(limit) is not int or limit < 1:
+    if type(limit) is not int or limit < 0:
         raise InvalidFilter("limit is not an integer greater than 0.")
     return limit
 

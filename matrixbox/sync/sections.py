@@ -73,7 +73,7 @@ def timeline(reader: Reader, window: Window, wanted: EventFilter) -> Timeline:
     It ends at an event that cites what is missing here: others may know what lies before it, and
     a client asks for that only where it is told of the gap.
     """
-    limit = min(wanted.limit or DEFAULT_TIMELINE, MAX_TIMELINE)
+    limit = min(DEFAULT_TIMELINE if wanted.limit is None else wanted.limit, MAX_TIMELINE)
     gap = rooms.newest_gap(reader.tx, reader.room, window.since, window.now, HIDDEN)
     until = (window.since, 0) if gap is None else (gap[0], gap[1] - 1)
     batch = max(limit + 1, 20)

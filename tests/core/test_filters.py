@@ -92,7 +92,6 @@ BAD = [
     {"room": {"include_leave": 1}},
     {"room": {"include_leave": None}},
     {"room": {"timeline": []}},
-    {"room": {"timeline": {"limit": 0}}},
     {"room": {"timeline": {"limit": -1}}},
     {"room": {"timeline": {"limit": 1.0}}},
     {"room": {"timeline": {"limit": True}}},

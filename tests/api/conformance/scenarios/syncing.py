@@ -39,6 +39,14 @@ def syncing(house: House) -> None:
     found = [event["event_id"] for event in missed[::-1]] + timeline(limited, room)
     assert [event_id for event_id in found if event_id in sent] == sent
 
+    none = '{"room":{"timeline":{"limit":0}}}'  # no event: then all changes are in the state
+    part = alice.sync(since, filter=none)["rooms"]["join"][room]
+    assert (part["timeline"]["events"], part["timeline"]["limited"]) == ([], True)
+    assert {event["type"] for event in part["state"]["events"]} == {"m.room.name", "m.room.avatar"}
+    gap["from"] = part["timeline"]["prev_batch"]
+    missed = alice.good("GET", "/v3/rooms/{}/messages", room, query=gap)["chunk"]
+    assert [event["event_id"] for event in missed[::-1] if event["event_id"] in sent] == sent
+
     after = alice.sync(since, use_state_after="true", filter='{"room":{"timeline":{"limit":5}}}')
     part = after["rooms"]["join"][room]
     kinds = {event["type"] for event in part["state_after"]["events"]}
@@ -93,6 +101,12 @@ def every_kind_of_room_and_event(house: House) -> None:
         assert {left, banned, kicked, refused} == set(groups["leave"])
         assert set(groups["knock"]) == {knocked}
     assert set(bob.sync()["rooms"]["invite"]) == {invited}
+    none = '{"room":{"include_leave":true,"timeline":{"limit":0}}}'
+    over = bob.sync(filter=none)["rooms"]["leave"]
+    for part in (over[left], over[banned], over[kicked]):
+        (own,) = [one for one in part["state"]["events"] if one["state_key"] == bob.user_id]
+        assert own["content"]["membership"] in ("leave", "ban")
+        assert part["timeline"]["events"] == []
     assert "leave" not in bob.sync()["rooms"]
     federation = json.dumps({"event_format": "federation", "room": {"timeline": {"limit": 1}}})
     whole = bob.ask("GET", "/v3/sync", query={"filter": federation}, described=False).json
