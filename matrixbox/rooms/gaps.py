@@ -10,7 +10,8 @@ any event, and each step is bounded.
 
 A state that somebody tells is worth less than events: a gap that is short and yet not filled is
 somebody's refusal.  In a room of several other servers such a state is believed only after some
-attempts, and rather of a server that did not send the event.
+attempts, and rather of a server that did not send the event.  Who gives what is no event for one
+that is missing is not believed at the first attempt either.
 
 What was fetched stays, so an attempt that was broken off goes on where it ended.
 """
@@ -122,6 +123,7 @@ class Filling:
     outcomes: dict[EventId, Outcome] = field(factory=dict)
     unfinished: str | None = None
     is_long: bool = False  # there was more between than is fetched
+    is_spoilt: bool = False  # what came for it is no event
 
     async def run(self, arrivals: Iterable[Arrival]) -> dict[EventId, Outcome]:
         """What became of the events; those that still wait are among them."""
@@ -335,6 +337,8 @@ class Filling:
         others_may_know = bool(self.helpers) and self.attempts < BRIDGE_AFTER
         if others_may_know and not self.is_long and self._children_of_missing():
             raise Unfinished("the events between cannot be had")
+        if self.is_spoilt and not self.attempts and self._children_of_missing():
+            raise Unfinished("what came for an event between is none")
         with trio.move_on_after(STATE_S) as scope:
             for parent in self._missing_of(self.pool.values())[:MAX_STATES]:
                 await self._place_parent(parent)
@@ -445,6 +449,7 @@ class Filling:
         found = await receipt.check(self.tools.verifier, self.place.rules, self.place.room_id, pdus)
         for one in found:
             if isinstance(one, Dropped):
+                self.is_spoilt |= one.step == 1
                 log.info("event dropped", event=one.event_id, step=one.step, why=one.reason)
         return receipt.checked(found)
 

@@ -77,6 +77,27 @@ async def test_who_has_told_few_events_has_no_more_and_is_not_asked_again(autoju
         assert found == [Status.PAST, Status.ACCEPTED, Status.ACCEPTED]
 
 
+async def test_who_gives_no_event_for_one_that_is_missing_is_not_believed_at_once(autojump_clock):
+    """B6.01, B6.11: a parent that is none is dropped, and a state is asked for a little later."""
+    graph = Graph("11")
+    graph.begin(ANN)
+    graph.beginning = len(graph.events)
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        made = [graph.make("m.room.message", CREATOR, {"n": n}) for n in range(2)]
+        broken = {**made[0].json, "content": {"n": 1.5}}
+        far.remote.lies["missing_events"] = lambda honest, *_: [broken]
+        far.remote.withheld = {made[0].event_id}
+        await far.receive(graph, made[1])
+        await far.receiver.settled()
+        assert far.remote.log == [("missing_events", "far.test", made[1].event_id)]
+        await trio.sleep(6)
+        await far.receiver.settled()
+        assert far.remote.calls == {"missing_events": 2, "event": 1, "state_ids": 1}
+        assert far.house.stored(made[1].event_id).status == Status.HEARSAY
+        assert state_before(far, made[1]) == graph.before[made[1].event_id]
+
+
 async def test_who_gives_ten_events_at_most_is_asked_again(autojump_clock):
     graph = room_with()
     async with far_household(graph) as far:
