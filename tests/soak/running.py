@@ -16,6 +16,7 @@ from tests.clients.test_encryption import ENCRYPTION
 from tests.soak.faults import FAULTS, Fault
 from tests.soak.ledger import Letters, Said, Seen, compare
 from tests.soak.town import TELLS_LETTERS, Town, built, inhabited
+from tests.soak.watch import Watch
 
 TALK_S = 15.0
 PAUSE_S = (0.1, 1.2)
@@ -40,6 +41,7 @@ class Outcome:
     client_faults: int = 0
     faults: Counter[str] = field(factory=Counter)
     troubles: list[str] = field(factory=list)
+    watch: Watch | None = None
 
     def __str__(self) -> str:
         """A few lines."""
@@ -50,7 +52,7 @@ class Outcome:
             f"{self.readings} readings; {self.letters} messages between devices followed\n"
             f"faults: {faults}\n"
             f"lost: {self.lost}; undecryptable by the server's fault: {self.undecryptable}, "
-            f"by a client's: {self.client_faults}"
+            f"by a client's: {self.client_faults}\n{self.watch}"
         )
 
 
@@ -65,15 +67,18 @@ async def soak(
     outcome = Outcome(seed)
     chance = random.Random(seed)
     with built(folder) as buildings:
-        async with inhabited(buildings) as town:
+        async with inhabited(buildings) as town, town.watched(seed) as watch:
             letters = Letters()
             until = trio.current_time() + duration_s
             while trio.current_time() < until:
                 known = len(outcome.troubles)
-                tell(await Round(town, chance, outcome, letters, only).play())
+                this = Round(town, chance, outcome, letters, only)
+                tell(await this.play())
+                outcome.troubles += await watch.judge(this.room)
                 for trouble in outcome.troubles[known:]:
                     tell(trouble)
-            outcome.letters = letters.counted
+            outcome.troubles += await watch.judge(*watch.room_probes[0].rooms)
+            outcome.letters, outcome.watch = letters.counted, watch
             for device, ends in letters.lost().items():
                 text = f"{len(ends)} acknowledged messages to the device {device} never came"
                 outcome.troubles.append(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -11,12 +12,21 @@ from typing import Any, cast
 import trio
 from attrs import define, frozen
 
-from tests.clients.conversation import Client, Company, Kind, Program, connected, running_program
+from tests.clients.conversation import (
+    Client,
+    Company,
+    Kind,
+    Program,
+    connected,
+    running_program,
+    secret,
+)
 from tests.clients.programs import command_of, why_not
 from tests.federation.gate import Gate
-from tests.federation.pair import VENV, Pair, federating
+from tests.federation.pair import VENV, Pair, Side, federating
 from tests.peers.installing import has_synapse
 from tests.server import free_port
+from tests.soak.watch import Watch, watching
 
 KINDS: tuple[Kind, ...] = ("js", "nio", "rust")
 CLIENT_ADDRESS = "127.0.0.1"
@@ -82,6 +92,17 @@ class Town:
         client = await self.ours.login("nio", "bob", f"guest{self.guests}", encryption=True)
         await client.do("letters")
         return client
+
+    @asynccontextmanager
+    async def watched(self, seed: int) -> AsyncIterator[Watch]:
+        """Probes of Cy's, who is on sliding sync, beside everybody's clients."""
+        pair, front = self.buildings.pair, self.buildings.street.front
+        ours = Side(pair.ours.name, *front, pair.ours.make_account)
+        cy = self.ours.local("cy")
+        async with watching(
+            pair.server, ours, pair.theirs, cy, secret("cy"), random.Random(f"{seed} probes")
+        ) as watch:
+            yield watch
 
     async def go_on(self, clients: list[Client]) -> None:
         """Tell the clients that the network is back, as a phone does."""
