@@ -69,6 +69,19 @@ def thread_of(event: Event, parent: Callable[[EventId], Event | None]) -> EventI
     return None
 
 
+def leads_to(event: Event, wanted: str, parent: Callable[[EventId], Event | None]) -> bool:
+    """Whether an event relates to another, itself or by what it relates to, in as many hops."""
+    current: Event | None = event
+    for _ in range(MAX_THREAD_HOPS):
+        relation = None if current is None else relation_of(current)
+        if relation is None:
+            return False
+        if relation.event_id == wanted:
+            return True
+        current = parent(relation.event_id)
+    return False
+
+
 def is_valid_edit(original: Event, edit: Event) -> bool:
     """Whether `edit` replaces `original` ("Validity of replacement events", [C9.13])."""
     relation = relation_of(edit)

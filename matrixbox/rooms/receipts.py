@@ -5,12 +5,14 @@ Matrix v1.19, Client-Server API, "Receipts", "Fully read markers" ([C13.01] to [
 
 from __future__ import annotations
 
+from functools import partial
+
 from attrs import frozen
 
 from matrixbox.core.events import Event
 from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId, server_of
 from matrixbox.core.json import encode
-from matrixbox.core.relations import relation_of, thread_of
+from matrixbox.core.relations import leads_to, relation_of, thread_of
 from matrixbox.errors import Forbidden, InvalidParam, NotFound
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.servers import is_allowed, may_have_joined
@@ -68,19 +70,25 @@ def mark(tx: Tx, env: Env, who: Session, room: RoomNid, marks: Marks) -> None:
 
 def thread_root(tx: Tx, event: Event) -> EventId | None:
     """The root of the thread an event is in; None for the main timeline."""
+    return None if relation_of(event) is None else thread_of(event, partial(_event, tx))
 
-    def parent(event_id: EventId) -> Event | None:
-        found = events.by_id(tx, event_id)
-        return None if found is None else found.event
 
-    return None if relation_of(event) is None else thread_of(event, parent)
+def _event(tx: Tx, event_id: EventId) -> Event | None:
+    found = events.by_id(tx, event_id)
+    return None if found is None else found.event
 
 
 def _check_thread(tx: Tx, stored: StoredEvent, thread: str | None) -> None:
+    """Raise InvalidParam unless an event is in a thread, or relates to its root in any way.
+
+    What relates to a root is in the main timeline, but some clients show it with the thread.
+    """
     if thread is None:
         return
     root = thread_root(tx, stored.event)
-    if thread not in (MAIN if root is None else root, stored.event.event_id):
+    if thread in (MAIN if root is None else root, stored.event.event_id):
+        return
+    if thread == MAIN or not leads_to(stored.event, thread, partial(_event, tx)):
         raise InvalidParam("That event is not in that thread.")
 
 

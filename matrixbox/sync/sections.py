@@ -298,7 +298,7 @@ def notification_counts(
             "highlight_count": main.highlights,
         }
     }
-    if by_thread:
+    if by_thread and found.threads:
         answer["unread_thread_notifications"] = {
             root: {
                 "notification_count": thread.notifications,

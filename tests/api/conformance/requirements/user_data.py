@@ -27,10 +27,28 @@ def receipts_of_threads(house: House) -> None:
     reply = alice.say(room, **in_thread(root))
     reacted = {"m.relates_to": {"rel_type": "m.annotation", "event_id": reply, "key": "k"}}
     deep = alice.send(room, "m.reaction", reacted)
-    for event, thread in ((root, "main"), (other, "main"), (reply, root), (deep, root)):
+    # What relates to the root in another way is shown with the thread by some clients.
+    about = {"m.relates_to": {"rel_type": "m.reference", "event_id": root}}
+    aside = alice.send(room, "m.room.message", {"msgtype": "m.text", "body": "b", **about})
+    reacted = {"m.relates_to": {"rel_type": "m.annotation", "event_id": aside, "key": "k"}}
+    beside = alice.send(room, "m.reaction", reacted)
+    for event, thread in (
+        (root, "main"),
+        (other, "main"),
+        (reply, root),
+        (deep, root),
+        (aside, "main"),
+        (beside, root),
+    ):
         body = {"thread_id": thread}
         assert bob.good("POST", RECEIPT, room, "m.read", event, body=body) == {}
-    for event, thread in ((reply, "main"), (other, root), (reply, other), (deep, "main")):
+    for event, thread in (
+        (reply, "main"),
+        (other, root),
+        (reply, other),
+        (deep, "main"),
+        (beside, other),
+    ):
         body = {"thread_id": thread}
         bob.bad(400, "M_INVALID_PARAM", "POST", RECEIPT, room, "m.read", event, body=body)
     for thread in ("", 5, [], {}, True):
@@ -61,6 +79,7 @@ def unread(user, room: str, filter_: str = BY_THREAD):
     """The counts of a room: of the main timeline, and by thread."""
     part = user.sync(filter=filter_)["rooms"]["join"][room]
     threads = part.get("unread_thread_notifications", {})
+    assert threads or "unread_thread_notifications" not in part
     counts = {root: thread["notification_count"] for root, thread in threads.items()}
     return part["unread_notifications"]["notification_count"], counts
 
@@ -87,6 +106,12 @@ def receipts_and_counts(house: House) -> None:
     alice.say(room)
     bob.say(room)
     assert unread(bob, room)[0] == 0  # who answers has read
+    alice.say(room, **in_thread(root))
+    about = {"m.relates_to": {"rel_type": "m.reference", "event_id": root}}
+    aside = alice.send(room, "m.room.message", {"msgtype": "m.text", "body": "b", **about})
+    assert unread(bob, room) == (1, {root: 1})
+    bob.good("POST", RECEIPT, room, "m.read", aside, body={"thread_id": root})
+    assert unread(bob, room) == (1, {})  # the receipt is the thread's, wherever it stands
 
 
 @requirement("C13.05")
