@@ -16,7 +16,7 @@ from matrixbox.core.identifiers import EventId, UserId, server_of
 from matrixbox.core.relations import relation_of
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import counts, outliers, redactions, stripped
-from matrixbox.rooms.distribution import tell_the_parted
+from matrixbox.rooms.distribution import tell_the_parted, tell_who_is_out
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY, superseded
 from matrixbox.rooms.state import Branches, NeedsResolution, after, resolved
@@ -132,9 +132,12 @@ def store(
             _move_head(tx, env, candidate, stored, end)
         elif citing:
             _close_gap(tx, env, candidate, end)
-    elif event.type == MEMBER and not status & (NO_EFFECT | Status.PAST):
+    elif not status & (Status.REJECTED | Status.PAST):
         # It was let in elsewhere, and comes too late here.
-        tell_the_parted(tx, env, room, following, head.snapshot, max(pos, tx.changed()))
+        told_at = max(pos, tx.changed())
+        if event.type == MEMBER and not status & NO_EFFECT:
+            tell_the_parted(tx, env, room, following, head.snapshot, told_at)
+        tell_who_is_out(tx, env, stored, told_at)
     if visible:
         relate(tx, stored)
     redactions.apply(tx, candidate.rules, stored)

@@ -7,6 +7,10 @@ user's server, which may be in the room no more, or never was: an invitation tha
 When two branches of a room meet, a user may be out who joined on the other one and was banned on
 ours.  Their server was not in the room when that was sent, and goes on for ever believing that it
 is: so it is given the ban, if it is ours.
+
+Nor does a server know that it is out when who put it out told all others but it.  When an event of
+it comes that is no longer allowed, it is given what ended its user's membership, whoever sent that:
+once, and only what happened while that user was in the room, whose surroundings it may have.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from matrixbox.core.events import membership_of
 from matrixbox.core.identifiers import ServerName, UserId, server_of
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.state import SnapshotState
-from matrixbox.store import events, names, outbound, servers, snapshots
+from matrixbox.store import events, names, outbound, rooms, servers, snapshots
 from matrixbox.store.caches import StoredEvent
 from matrixbox.store.events import Status
 from matrixbox.store.nids import EventNid, RoomNid, SnapshotNid
@@ -23,6 +27,7 @@ from matrixbox.store.transaction import Tx
 
 MEMBER = "m.room.member"
 MAX_TOLD = 20  # events, to a server that was parted from a room
+MAX_STEPS = 10  # from a membership back to the one that ended a user's time in the room
 _NOT_SENT = Status.REJECTED | Status.SOFT_FAILED | Status.OUTLIER
 
 
@@ -63,6 +68,36 @@ def tell_the_parted(
         if not servers.is_in_room(tx, room, server):
             told = [nid for nid, target in prevailed if target == server]
             outbound.part(tx, server, pos, told[:MAX_TOLD])
+
+
+def tell_who_is_out(tx: Tx, env: Env, stored: StoredEvent, pos: int) -> None:
+    """Give the server of an event's sender, who is in the room no more, what put that user out.
+
+    For an event that was let in elsewhere, or comes from a server that knows no better.
+    """
+    sender = stored.event.sender
+    server = server_of(sender)
+    if server == env.server_name or servers.is_in_room(tx, stored.room, server):
+        return
+    current = rooms.current_event(tx, stored.room, (MEMBER, sender))
+    end = None if not current else _end_of_joining(tx, events.by_nid(tx, current))
+    if end is not None and server_of(end.event.sender) != server:
+        outbound.part(tx, server, pos, [end.nid])
+
+
+def _end_of_joining(tx: Tx, found: StoredEvent) -> StoredEvent | None:
+    """The leave or ban by which somebody's joining ended, from what the membership is since."""
+    key = (MEMBER, found.event.state_key or "")
+    for _ in range(MAX_STEPS):
+        if membership_of(found.event) == "join" or found.snapshot is None:
+            return None
+        earlier = SnapshotState(tx, SnapshotNid(found.snapshot)).stored(key)
+        if earlier is None:
+            return None
+        if membership_of(earlier.event) == "join":
+            return found if membership_of(found.event) in ("leave", "ban") else None
+        found = earlier
+    return None
 
 
 def _parted(tx: Tx, env: Env, stored: StoredEvent) -> ServerName | None:
