@@ -8,6 +8,7 @@ from matrixbox.e2ee.asking import KeyService
 from matrixbox.federation.backfill import Backfill
 from matrixbox.federation.client import Destinations, FederationClient
 from matrixbox.federation.edus import EduReceiver
+from matrixbox.federation.farewells import Farewells
 from matrixbox.federation.inbound import Inbound
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.keyring import Keyring
@@ -40,6 +41,7 @@ class Federation:
     inbound: Inbound
     joins: Joins
     owed_joins: OwedJoins
+    farewells: Farewells
     undecided: Undecided
     memberships: Memberships
     queries: Queries

@@ -33,6 +33,7 @@ MAX_SHOWN = 32
 MAX_SHOWN_BYTES = 128 * 1024
 MAX_WAITING = 200  # invitations that a user has not answered
 MAX_SERVERS = 20
+MAX_GONE = 20  # users of ours that a server is told of to have left
 RETRY_MS = 3_600_000
 NO_EVENT = EventNid(0)  # one that is in no graph here
 
@@ -148,6 +149,29 @@ def withdraw(tx: Tx, env: Env, event: Event) -> bool:
         return False
     put_left(tx, env, room, user, event)
     return True
+
+
+def unaware_of(
+    tx: Tx, env: Env, room: RoomNid, server: ServerName, given: Iterable[Event]
+) -> list[UserNid]:
+    """The users of ours that a server may take to be in a room which all of ours have left.
+
+    Our leaves went to the servers that were there then, by what we knew.  Who had left by that
+    time, and has come back by way of one that is gone since, may hear of them from nobody, and
+    sends us its events for ever.
+    Nobody is told but who was in the room with us once, as the membership of who sends shows.
+    """
+    if is_resident(tx, env, room) or rooms.head(tx, room) is None:
+        return []
+    senders = {event.sender for event in given if server_of(event.sender) == server}
+    users = (names.user_nid(tx, sender) for sender in senders)
+    if not any(user is not None and members.get(tx, room, user) is not None for user in users):
+        return []
+    return [
+        member.user
+        for member in members.local_gone(tx, room, MAX_GONE, forgotten=True)
+        if member.membership is Membership.LEAVE and member.event
+    ]
 
 
 def servers_to_ask(tx: Tx, env: Env, room_id: RoomId, user: UserNid | None) -> list[ServerName]:

@@ -10,7 +10,7 @@ longer pauses, or soon when the server that sent it shows signs of life.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import trio
@@ -41,7 +41,7 @@ from matrixbox.store import events, inbound, names, rooms
 from matrixbox.store.database import Store
 from matrixbox.store.events import Status
 from matrixbox.store.inbound import Waiting
-from matrixbox.store.nids import RoomNid
+from matrixbox.store.nids import RoomNid, UserNid
 from matrixbox.store.transaction import Tx
 
 VERIFY_S = 15.0  # for the signatures of one transaction, while its sender waits
@@ -93,6 +93,7 @@ class Receiver:
         self.policies = policies
         self.door = Door(store, env)
         self.tools = Tools(store, env, remote, verifier, self.door)
+        self.on_unaware: list[Callable[[ServerName, RoomNid, Sequence[UserNid]], None]] = []
         self._busy: set[RoomNid] = set()
         self._news = trio.Event()
         self._settled = trio.Event()
@@ -114,6 +115,8 @@ class Receiver:
         refusal = self.store.read(_refusal, self.env, place, origin)
         if refusal is not None:
             await self._take_withdrawals(place, given.values())
+            if refusal is NOT_HERE:
+                self._say_farewell(place.room, origin, [*given.values()])
             return outcomes | dict.fromkeys(given, refusal)
         fresh = self._fresh(place, given, outcomes)
         verdicts = await self._verified(place, fresh)
@@ -207,6 +210,13 @@ class Receiver:
         wanted = [event for event in given if self.store.read(_may_withdraw, self.env, event)]
         for one in receipt.checked(await self._verified(place, wanted)):
             await self.store.write(outside.withdraw, self.env, one.event)
+
+    def _say_farewell(self, room: RoomNid, origin: ServerName, given: Sequence[Event]) -> None:
+        """Have a server told who of ours has left, if it does not seem to know."""
+        left = self.store.read(outside.unaware_of, self.env, room, origin, given)
+        if left:
+            for call in self.on_unaware:
+                call(origin, room, left)
 
     # --- what waits
 

@@ -22,6 +22,7 @@ from matrixbox.federation.client import FederationClient
 from matrixbox.federation.completions import Completions
 from matrixbox.federation.destinations import Destinations
 from matrixbox.federation.edus import EduReceiver
+from matrixbox.federation.farewells import Farewells
 from matrixbox.federation.inbound import Inbound
 from matrixbox.federation.joins import Joins
 from matrixbox.federation.key_remotes import KeyRemotes
@@ -100,6 +101,8 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
     joins = Joins(store, env, client, keyring, receiver, arrivals, completions, unchecked.begin)
     owed_joins = OwedJoins(store, env, keyring, joins)
     joins.on_owed.append(owed_joins.owe)
+    farewells = Farewells(store, env, joins)
+    receiver.on_unaware.append(farewells.say)
     keyring.on_keys += [unchecked.keys_came, owed_joins.keys_came]
     destinations.on_sign_of_life += [unchecked.is_alive, owed_joins.is_alive]
     sender = Sender(store, env, client, destinations)
@@ -124,6 +127,7 @@ def _build(settings: Settings, base: Base, transport: Transport, offload: Offloa
         spaces=Spaces(store, env.server_name, queries),
         joins=joins,
         owed_joins=owed_joins,
+        farewells=farewells,
         undecided=unchecked,
         memberships=Memberships(store, env, client, keyring, joins, owed_joins),
         notary=Notary(store, env.clock, keyring, own),
@@ -148,6 +152,7 @@ def _services(federation: Federation) -> Iterator[tuple[str, Service]]:
     yield "federation.joins", federation.joins.run
     yield "federation.completions", federation.joins.completions.run
     yield "federation.owed_joins", federation.owed_joins.run
+    yield "federation.farewells", federation.farewells.run
     yield "federation.undecided", federation.undecided.run
     yield "e2ee.lists", federation.keys.lists.run
     announcer = Announcer(federation.keys.store, federation.keys.own)

@@ -197,18 +197,20 @@ def local_joined(tx: Tx, room: RoomNid) -> list[UserNid]:
     return [UserNid(row[0]) for row in rows]
 
 
-def local_gone(tx: Tx, room: RoomNid, most: int) -> list[Member]:
-    """The users of ours who are in a room no more and have not forgotten it, the last first."""
+def local_gone(tx: Tx, room: RoomNid, most: int, *, forgotten: bool = False) -> list[Member]:
+    """The users of ours who are in a room no more, the last first; those who have forgotten it
+    only if they are asked for too."""
     rows = tx.run(
-        "SELECT user_nid, membership, event_nid, pos FROM member"
-        " WHERE room_nid = ? AND is_local = 1 AND membership != 1 AND NOT forgotten"
+        "SELECT user_nid, membership, event_nid, pos, forgotten FROM member"
+        " WHERE room_nid = ? AND is_local = 1 AND membership != 1 AND forgotten <= ?"
         " ORDER BY pos DESC LIMIT ?",
         room,
+        int(forgotten),
         most,
     )
     return [
-        Member(room, UserNid(user), Membership(word), EventNid(nid), pos, forgotten=False)
-        for user, word, nid, pos in rows
+        Member(room, UserNid(user), Membership(word), EventNid(nid), pos, forgotten=bool(gone))
+        for user, word, nid, pos, gone in rows
     ]
 
 
