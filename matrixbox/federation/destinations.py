@@ -153,11 +153,15 @@ class Destinations:
 
     def _wake(self, server: ServerName, state: _State) -> None:
         now = trio.current_time()
-        if now < state.retry_at and now - state.woken_at >= WOKEN_EVERY_S:
-            state.retry_at = state.woken_at = now
+        if now - state.woken_at < WOKEN_EVERY_S:
+            return
+        state.woken_at = now
+        if now < state.retry_at:
+            state.retry_at = now
             self._note(server)
-            for call in self.on_sign_of_life:
-                call(server)
+        # Those who wait longer than the back-off lasts want to know as well.
+        for call in self.on_sign_of_life:
+            call(server)
 
     def _hear(self, server: ServerName) -> None:
         now = trio.current_time()

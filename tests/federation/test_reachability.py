@@ -68,3 +68,22 @@ async def test_t156_a_message_that_nobody_answers_is_no_sign_of_it(tmp_path, aut
         await trio.sleep(86_400)
         reachability.look()
         assert parts.problems() == {}
+
+
+async def test_a_sign_of_life_counts_when_the_waiting_is_over_too(tmp_path, autojump_clock):
+    """What waits for a server longer than the back-off lasts is told, at most once a minute."""
+    told: list[ServerName] = []
+    with closing(Store.open(tmp_path / "db", runner=Runner.INLINE)) as store:
+        destinations, _, _ = watched(store)
+        destinations.on_sign_of_life.append(told.append)
+        destinations.alive(A)
+        assert told == []  # it never failed
+        destinations.failed(A)
+        await trio.sleep(3_600)
+        assert destinations.may_try(A)
+        for _ in range(3):
+            destinations.alive(A)
+        assert told == [A]
+        await trio.sleep(61)
+        destinations.alive(A)
+        assert told == [A, A]
