@@ -27,6 +27,7 @@ class Look:
     extremities: frozenset[str]
     state: dict[Key, str]
     events: dict[str, dict[str, Any]]  # by id, as on the wire; those without a state too
+    rooted: frozenset[str]  # those with a state, and those that led there before our time
     memberships: dict[str, str]
     soft_failed: frozenset[str]
     befores: dict[str, dict[Key, str]]  # the states before merges of branches
@@ -49,7 +50,7 @@ class Look:
         return server in self.servers()
 
 
-NOTHING = Look(frozenset(), {}, {}, {}, frozenset(), {}, False)
+NOTHING = Look(frozenset(), {}, {}, frozenset(), {}, frozenset(), {}, False)
 
 
 def look(node: Node, room_id: str) -> Look:
@@ -70,12 +71,15 @@ def look(node: Node, room_id: str) -> Look:
                 memberships[key[1]] = str(event.content.get("membership"))
         found: dict[str, dict[str, Any]] = {}
         soft_failed: set[str] = set()
+        rooted: set[str] = set()
         placed: dict[str, StoredEvent] = {}
         for (nid,) in tx.run("SELECT nid FROM event WHERE room_nid = ? ORDER BY nid", room):
             stored = events.by_nid(tx, nid)
             found[stored.event.event_id] = dict(stored.event.json)
             if stored.snapshot is not None:
                 placed[stored.event.event_id] = stored
+            if stored.snapshot is not None or not stored.status & Status.FRESH:
+                rooted.add(stored.event.event_id)
             if stored.status & Status.SOFT_FAILED:
                 soft_failed.add(stored.event.event_id)
         befores = {
@@ -85,7 +89,16 @@ def look(node: Node, room_id: str) -> Look:
         }
         ends = frozenset(events.by_nid(tx, nid).event.event_id for nid in head.extremities)
         partial = joins.partial(tx, room) is not None
-        return Look(ends, state, found, memberships, frozenset(soft_failed), befores, partial)
+        return Look(
+            ends,
+            state,
+            found,
+            frozenset(rooted),
+            memberships,
+            frozenset(soft_failed),
+            befores,
+            partial,
+        )
 
     return node.store.read(read)
 

@@ -85,14 +85,16 @@ def cannot_speak(server: str, seen: Look, version: str) -> bool:
 
 
 def parted_unheard(server: str, own: Look, other: Look) -> bool:
-    """Whether a server is in a room by its own knowledge only: another knows of its users' joins,
-    and something that was done at the same time, on another branch, has prevailed.
+    """Whether a server is in a room by its own knowledge only: another has its users' joins in its
+    graph, and something that was done at the same time, on another branch, has prevailed.
 
     When a netsplit heals it can turn out so, by a leave of the same user whose clock was ahead, or
     by join rules or power levels.  Who counts a server out sends it nothing, lest those get the
     room's events who are not in it any more, and no answer tells it that its own events have no
     effect; so it goes on alone until it is restarted, or its user joins anew.  A kick or a ban
-    that has prevailed is told to it.
+    that has prevailed is told to it.  But where that came too late for it, since it had heard first
+    that who sent it was out, it has to be without effect there (check 6) until an event comes which
+    cites it; and events go to nobody who is out.
     """
     if other.has_joined(server):
         return False
@@ -100,12 +102,13 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
         if server_of(user) != server:
             continue
         join, found = (look.state.get(("m.room.member", user)) for look in (own, other))
-        if join not in other.events:
+        if join not in other.rooted:
             return False
         if found is None:
             continue
         event = other.events[found]
-        if event["content"].get("membership") == "ban" or join in named(event["auth_events"]):
+        is_told = event["content"].get("membership") == "ban" or join in named(event["auth_events"])
+        if is_told and found not in own.soft_failed:
             return False  # which it has to be told
     return True
 
@@ -325,12 +328,15 @@ class World:
 
     def residents(self, room: Room) -> list[tuple[Node, Look]]:
         """The honest servers that are in a room by what they know."""
-        looks = [(node, look(node, room.room_id)) for node in self.honest]
-        inside = [(node, seen) for node, seen in looks if seen.has_joined(str(node.name))]
+        looks = [(node, look(node, room.room_id)) for node in self.nodes]
+        all_inside = [(node, seen) for node, seen in looks if seen.has_joined(str(node.name))]
+        inside = [(node, seen) for node, seen in all_inside if node.is_honest]
+        # Who has nobody else to ask is at the mercy of what the liar's server itself has resolved.
+        others = inside if len(inside) > 1 else all_inside
         return [
             (node, seen)
             for node, seen in inside
-            if not any(parted_unheard(str(node.name), seen, other) for _, other in inside)
+            if not any(parted_unheard(str(node.name), seen, other) for _, other in others)
         ]
 
     def differences(self) -> Iterator[str]:
