@@ -13,7 +13,8 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,10 +56,16 @@ class Recorded(nio.AsyncClient):
     """The library's client, which also remembers what it asked the server."""
 
     calls: list[tuple[str, str, int]]
-    letters: list[tuple[str, str, str | None, str]] | None = None
+    letters: list[tuple[str, str, str | None, str, float]] | None = None
 
     async def send(self, method: str, path: str, *rest: Any, **more: Any) -> Any:
-        answer = await super().send(method, path, *rest, **more)
+        try:
+            answer = await super().send(method, path, *rest, **more)
+        except Exception:
+            if self.letters is not None and urlsplit(path).path.endswith("/keys/claim"):
+                for user, asked in json.loads(rest[0])["one_time_keys"].items():
+                    self.witnessed("unanswered", user, asked)
+            raise
         self.calls.append((method, urlsplit(path).path, answer.status))
         if self.letters is not None and answer.status == 200:
             await self.witness(urlsplit(path).path, rest, answer)
@@ -66,19 +73,27 @@ class Recorded(nio.AsyncClient):
 
     async def witness(self, path: str, rest: tuple[Any, ...], answer: Any) -> None:
         """Remember encrypted messages between devices, and one-time keys not to be had."""
-        assert self.letters is not None
         if "/sendToDevice/m.room.encrypted/" in path:
             for user, devices in json.loads(rest[0])["messages"].items():
-                self.letters += [("sent", user, to, end(each)) for to, each in devices.items()]
+                for device, content in devices.items():
+                    self.witnessed("sent", user, [device], end(content))
         elif path.endswith("/keys/claim"):
-            given = (await answer.json()).get("one_time_keys", {})
+            told = await answer.json()
+            given, failures = told.get("one_time_keys", {}), told.get("failures", {})
             for user, asked in json.loads(rest[0])["one_time_keys"].items():
-                missing = asked.keys() - given.get(user, {}).keys()
-                self.letters += [("refused", user, device, "") for device in missing]
+                what = "unreachable" if user.partition(":")[2] in failures else "refused"
+                self.witnessed(what, user, asked.keys() - given.get(user, {}).keys())
         elif path.endswith("/sync"):
             for event in (await answer.json()).get("to_device", {}).get("events", ()):
                 if event["type"] == "m.room.encrypted":
-                    self.letters.append(("received", event["sender"], None, end(event["content"])))
+                    self.witnessed("received", event["sender"], [None], end(event["content"]))
+
+    def witnessed(
+        self, what: str, user: str, devices: Iterable[str | None], which: str = ""
+    ) -> None:
+        """Remember one of these."""
+        assert self.letters is not None
+        self.letters += [(what, user, device, which, time.time()) for device in devices]
 
 
 def end(content: Said) -> str:

@@ -21,6 +21,7 @@ class Gate:
     front: tuple[str, int]
     back: tuple[str, int]
     connections: int = 0  # accepted and relayed so far
+    breaks: int = 0  # how often it was shut, or dropped what there was
     delay_s: float = 0.0  # before each piece that is passed on, in either direction
     _open: bool = True
     _listener: socket.socket | None = None
@@ -48,6 +49,7 @@ class Gate:
         """Break all connections, and every new one at once."""
         with self._lock:
             self._open = False
+            self.breaks += 1
             for each in self._sockets:
                 with contextlib.suppress(OSError):  # the peer may have closed it already
                     each.shutdown(socket.SHUT_RDWR)

@@ -16,9 +16,15 @@ Fault = Callable[[Town, random.Random], Awaitable[None]]
 
 async def killed(town: Town, chance: random.Random) -> None:
     """Our server crashes, and is started again."""
-    await trio.to_thread.run_sync(town.buildings.pair.server.kill)
+    await begun_again(town, chance, town.buildings.pair.server.kill)
+
+
+async def begun_again(town: Town, chance: random.Random, end: Callable[[], object]) -> None:
+    """Our server ends in some way, and is started again."""
+    await trio.to_thread.run_sync(end)
     await trio.sleep(chance.uniform(0, 2))
     await trio.to_thread.run_sync(town.buildings.pair.server.start)
+    town.restarts += 1
 
 
 async def killed_twice(town: Town, chance: random.Random) -> None:
@@ -30,9 +36,7 @@ async def killed_twice(town: Town, chance: random.Random) -> None:
 
 async def restarted(town: Town, chance: random.Random) -> None:
     """Our server is stopped in good order, and started again."""
-    await trio.to_thread.run_sync(town.buildings.pair.server.stop)
-    await trio.sleep(chance.uniform(0, 2))
-    await trio.to_thread.run_sync(town.buildings.pair.server.start)
+    await begun_again(town, chance, town.buildings.pair.server.stop)
 
 
 async def peer_restarted(town: Town, chance: random.Random) -> None:

@@ -3,25 +3,54 @@
 Every message that a server acknowledged has to be seen, once, and be decryptable, by every device
 that was in the room before. Where one is not decryptable, there is evidence: the clients on two of
 the libraries record the encrypted messages between devices that they sent and were acknowledged,
-those that they received, and when they asked for a one-time key of a device and got none. If all
-that were sent to the reader's device arrived, and the sender knows of that device, no server has
-lost anything: the sender did not send the key, because it asked while the reader's server was down
-and not again, or for reasons of its own. Without such evidence it counts as the server's fault.
-
-The Rust SDK keeps a copy of each timeline, which after lost answers may lack events in its middle,
-or show one twice. What it can fetch by its id and decrypt was there, and so was the key.
+those that they received, and when they asked for a one-time key of a device and got none. Ours is
+at fault if it loses a message between devices, does not tell of a device, has no key of it, or does
+not answer though nothing is wrong. Where a key was asked for while there was no way to the server
+that has it, the one who asked has to ask again: that is the client's part, or the other server's.
+What is said once the faults are over has to be decryptable after all. Without any evidence it counts
+as the fault of our server.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from tests.clients.conversation import Client, View
 
 Device = tuple[str, str]
+Explained = Callable[[str, float], bool]
+"""Whether what was asked in vain at a time was so because of a fault that was played."""
+
+
+class Whose(Enum):
+    """Whose fault something is."""
+
+    SERVER = "our server's"
+    CLIENT = "a client's"
+    PEER = "the peer's or its client's"
+
+
+@frozen
+class Verdict:
+    """Whose fault, and why."""
+
+    whose: Whose
+    why: str
+
+
+@frozen
+class Claim:
+    """A one-time key that somebody did not get."""
+
+    kind: str  # refused: there is none; unreachable: its server was not; unanswered: nobody was
+    sender: str
+    device: Device
+    at: float  # seconds since 1970
 
 
 @define
@@ -30,20 +59,20 @@ class Letters:
 
     sent: dict[Device, list[str]] = field(factory=dict)
     received: dict[Device, Counter[str]] = field(factory=dict)
-    refused: Counter[tuple[str, Device]] = field(factory=Counter)
     posted: Counter[tuple[str, Device]] = field(factory=Counter)
+    claims: list[Claim] = field(factory=list)
 
     def record(self, who: Client, found: list[Any]) -> None:
         """Take down what a client tells."""
         received = self.received.setdefault((who.user_id, who.device_id), Counter())
-        for what, user, device, end in found:
+        for what, user, device, end, at in found:
             if what == "sent":
                 self.sent.setdefault((user, device), []).append(end)
                 self.posted[who.name, (user, device)] += 1
-            elif what == "refused":
-                self.refused[who.name, (user, device)] += 1
-            else:
+            elif what == "received":
                 received[end] += 1
+            else:
+                self.claims.append(Claim(what, who.name, (user, device), at))
 
     def lost(self) -> dict[Device, list[str]]:
         """Acknowledged ones that did not reach a device which tells what it receives."""
@@ -57,6 +86,39 @@ class Letters:
     def counted(self) -> int:
         """How many were sent to devices that tell."""
         return sum(len(self.sent.get(device, [])) for device in self.received)
+
+    def verdict(
+        self,
+        sender: Client,
+        device: Device,
+        *,
+        since: float,
+        knows: bool,
+        remote: bool,
+        explained: Explained,
+    ) -> Verdict:
+        """Whose fault it is that a device lacks keys of a sender's, which tells of its letters.
+
+        `knows`: the sender's client knows the device; `remote`: the sender is on another server.
+        """
+        if device in self.lost():
+            return Verdict(Whose.SERVER, "messages to the device were lost")
+        if not knows:
+            return Verdict(Whose.SERVER, "the sender was not told of the device")
+        vain = [
+            claim
+            for claim in self.claims
+            if claim.sender == sender.name and claim.device == device and claim.at >= since
+        ]
+        if any(claim.kind == "refused" for claim in vain):
+            return Verdict(Whose.SERVER, "asked for a key, and there was none")
+        if not all(explained(claim.kind, claim.at) for claim in vain):
+            return Verdict(Whose.SERVER, "asked for a key without an answer, and nothing was wrong")
+        others = Whose.PEER if remote else Whose.CLIENT
+        if vain:
+            return Verdict(others, f"asked for a key {len(vain)} times, only during faults")
+        posted = self.posted[sender.name, device]
+        return Verdict(others, f"never asked in vain for a key; its {posted} messages all came")
 
 
 @define

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from attrs import define, field
 from tests.clients.conversation import Client, Kind, Refused
 from tests.clients.test_encryption import ENCRYPTION
 from tests.soak.faults import FAULTS, Fault
+from tests.soak.judging import Judge, Outcome
 from tests.soak.ledger import Letters, Said, Seen, compare
 from tests.soak.town import TELLS_LETTERS, Town, built, inhabited
 from tests.soak.watch import Watch
@@ -23,37 +24,6 @@ PAUSE_S = (0.1, 1.2)
 SETTLED_WITHIN_S: dict[Kind, float] = {"js": 45.0, "nio": 45.0, "rust": 30.0}
 ALL_IN_WITHIN_S = 15.0
 LOOK_EVERY_S = 0.5
-
-
-@define
-class Outcome:
-    """What a soak saw."""
-
-    seed: int
-    rounds: int = 0
-    said: int = 0
-    acknowledged: int = 0
-    readings: int = 0
-    letters: int = 0
-    given_up: int = 0
-    lost: int = 0
-    undecryptable: int = 0
-    client_faults: int = 0
-    faults: Counter[str] = field(factory=Counter)
-    troubles: list[str] = field(factory=list)
-    watch: Watch | None = None
-
-    def __str__(self) -> str:
-        """A few lines."""
-        faults = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
-        return (
-            f"{self.rounds} rounds, {self.said} messages said, {self.acknowledged} acknowledged, "
-            f"{self.given_up} given up by clients, "
-            f"{self.readings} readings; {self.letters} messages between devices followed\n"
-            f"faults: {faults}\n"
-            f"lost: {self.lost}; undecryptable by the server's fault: {self.undecryptable}, "
-            f"by a client's: {self.client_faults}\n{self.watch}"
-        )
 
 
 async def soak(
@@ -72,17 +42,21 @@ async def soak(
             until = trio.current_time() + duration_s
             while trio.current_time() < until:
                 known = len(outcome.troubles)
-                this = Round(town, chance, outcome, letters, only)
-                tell(await this.play())
-                outcome.troubles += await watch.judge(this.room)
+                tell(await Round(town, chance, outcome, letters, watch, only).play())
                 for trouble in outcome.troubles[known:]:
                     tell(trouble)
+            known = len(outcome.troubles)
             outcome.troubles += await watch.judge(*watch.room_probes[0].rooms)
             outcome.letters, outcome.watch = letters.counted, watch
+            outcome.restarts = town.restarts
+            outcome.drops = buildings.street.breaks + sum(
+                gate.breaks for gate in buildings.pair.gates
+            )
             for device, ends in letters.lost().items():
                 text = f"{len(ends)} acknowledged messages to the device {device} never came"
                 outcome.troubles.append(text)
-                tell(text)
+            for trouble in outcome.troubles[known:]:
+                tell(trouble)
     return outcome
 
 
@@ -94,10 +68,12 @@ class Round:
     chance: random.Random
     outcome: Outcome
     letters: Letters
+    watch: Watch
     only: Fault | None = None
     said: list[Said] = field(factory=list)
     room: str = ""
     notes: set[str] = field(factory=set)
+    began: float = field(factory=time.time)
 
     async def play(self) -> str:
         """Talk under faults, then wait and compare; a line about it."""
@@ -113,7 +89,8 @@ class Round:
                 nursery.start_soon(self._talk, person, enough)
             for fault in faults:
                 await trio.sleep(chance.uniform(0.5, TALK_S / len(faults)))
-                await fault(town, chance)
+                with town.suffering(fault.__name__):
+                    await fault(town, chance)
                 self.outcome.faults[fault.__name__] += 1
                 await town.go_on(town.people)
             await trio.sleep(chance.uniform(0.5, 3))
@@ -172,7 +149,11 @@ class Round:
             for reader in readers:
                 nursery.start_soon(self._read_all, reader, left)
         await self._read_letters(readers)
-        await self._judge(readers, left)
+        judge = Judge(
+            self.town, self.outcome, self.letters, self.watch, self.room, self.said, self.began
+        )
+        await judge.judge(readers, left)
+        self.notes |= judge.notes
 
     async def _learn(self, sender: Client) -> None:
         """What a client sent again when the network was back has an event by now.
@@ -218,59 +199,3 @@ class Round:
         for reader in readers:
             if reader.kind in TELLS_LETTERS:
                 self.letters.record(reader, await reader.do("letters"))
-
-    async def _judge(self, readers: list[Client], left: dict[str, Seen]) -> None:
-        """Count, and say what is wrong."""
-        outcome = self.outcome
-        acknowledged = [one for one in self.said if one.event_id is not None]
-        outcome.said += len(self.said)
-        outcome.acknowledged += len(acknowledged)
-        outcome.readings += len(acknowledged) * len(readers)
-        for reader in readers:
-            seen = left.get(reader.name, Seen(acknowledged, [], [], []))
-            where = f"round {outcome.rounds + 1}, {reader.name} ({reader.kind}), room {self.room}"
-            for one in seen.missing:
-                if await self._fetched(reader, one):
-                    outcome.client_faults += 1
-                    self.notes.add(
-                        f"{reader.name} has no {one.body!r} in the timeline, but gets it"
-                    )
-                else:
-                    outcome.lost += 1
-                    outcome.troubles.append(f"{where}: {one.event_id} {one.body!r} never came")
-            for body in seen.doubled:
-                if reader.kind == "rust" and body not in seen.sent_twice:
-                    outcome.client_faults += 1
-                    self.notes.add(f"{reader.name} shows one event twice: {body}")
-                else:
-                    outcome.troubles.append(f"{where}: came twice: {body}")
-            for one in seen.undecryptable:
-                what = f"{where}: {one.event_id} {one.body!r} is not decryptable"
-                if proof := await self._proof(one.sender, reader):
-                    outcome.client_faults += 1
-                    self.notes.add(f"{one.sender.name} to {reader.name}: {proof}")
-                else:
-                    outcome.undecryptable += 1
-                    outcome.troubles.append(what)
-
-    async def _fetched(self, reader: Client, one: Said) -> bool:
-        """Whether the Rust SDK gets the event by its id, and can read it."""
-        if reader.kind != "rust":
-            return False
-        with suppress(Refused):
-            return bool(await reader.do("fetch", room=self.room, event=one.event_id) == one.body)
-        return False
-
-    async def _proof(self, sender: Client, reader: Client) -> str | None:
-        """The evidence that the sender's client kept the key to itself; None without it."""
-        if not {sender.kind, reader.kind} <= {*TELLS_LETTERS}:
-            return None
-        device = (reader.user_id, reader.device_id)
-        if device in self.letters.lost():
-            return None
-        if reader.device_id not in await sender.do("devices", user=reader.user_id):
-            return None
-        posted, refused = (
-            counted[sender.name, device] for counted in (self.letters.posted, self.letters.refused)
-        )
-        return f"knows the device, sent it {posted} messages, got no key of it {refused} times"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tests.reporting import did_not_run
+from tests.soak.ledger import Whose
 from tests.soak.running import soak
 from tests.soak.town import missing
 
@@ -25,4 +26,7 @@ async def test_under_faults_every_message_arrives_and_can_be_read(tmp_path: Path
     assert outcome.rounds >= 2
     assert outcome.acknowledged > 20 * outcome.rounds
     assert outcome.letters > 5 * outcome.rounds
-    assert (outcome.lost, outcome.undecryptable) == (0, 0)
+    assert (outcome.lost, outcome.undecryptable[Whose.SERVER]) == (0, 0)
+    assert outcome.watch is not None
+    assert all(probe.answers > 20 * outcome.rounds for probe in outcome.watch.room_probes)
+    assert all(probe.letters.numbers for probe in outcome.watch.letter_probes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import trio
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from tests.clients.conversation import (
     Client,
@@ -30,6 +31,8 @@ from tests.soak.watch import Watch, watching
 
 KINDS: tuple[Kind, ...] = ("js", "nio", "rust")
 CLIENT_ADDRESS = "127.0.0.1"
+LATE_S = 5.0  # a server that was not reached is left alone for a while
+AMONG_CLIENTS = ("connections_drop", "no_network", "slow_clients", "app_in_background")
 TELLS_LETTERS = ("js", "nio")  # whose messages between devices the tests can see
 
 
@@ -75,6 +78,8 @@ class Town:
     theirs: Company
     people: list[Client]
     guests: int = 0
+    restarts: int = 0
+    suffered: list[tuple[str, float, float]] = field(factory=list)  # fault, from, until
 
     @property
     def local(self) -> list[Client]:
@@ -103,6 +108,23 @@ class Town:
             pair.server, ours, pair.theirs, cy, secret("cy"), random.Random(f"{seed} probes")
         ) as watch:
             yield watch
+
+    @contextmanager
+    def suffering(self, fault: str) -> Iterator[None]:
+        """Note when a fault was played."""
+        began = time.time()
+        try:
+            yield
+        finally:
+            self.suffered.append((fault, began, time.time()))
+
+    def explains(self, kind: str, at: float) -> bool:
+        """Whether a key could not be had then because of a fault: see ledger.Claim."""
+        return any(
+            began <= at <= ended + LATE_S
+            for fault, began, ended in self.suffered
+            if kind == "unanswered" or fault not in AMONG_CLIENTS
+        )
 
     async def go_on(self, clients: list[Client]) -> None:
         """Tell the clients that the network is back, as a phone does."""

@@ -71,6 +71,11 @@ class Watch:
         self._findings += new
         return new
 
+    def was_told(self, room: str, event: str | None) -> bool:
+        """Whether the probe on sliding sync was told of it, and of all in the room rightly."""
+        record = self.room_probes[0].rooms.get(room, RoomRecord())
+        return event in record.known and not any(room in what for what in self._findings)
+
     def _calm(self, calm: bool) -> None:
         for each in self.room_probes:
             if isinstance(each, SlidingProbe):

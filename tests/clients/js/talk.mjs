@@ -55,6 +55,12 @@ const CHANGES = [
     sdk.MatrixEventEvent.Decrypted,
 ];
 
+/** Of whom a request wants one-time keys. */
+const asked = (options) =>
+    Object.entries(JSON.parse(options.body).one_time_keys).flatMap(([user, devices]) =>
+        Object.keys(devices).map((device) => [user, device]),
+    );
+
 /** A user's device, and its network, which the tests can cut. */
 class Talker {
     constructor(baseUrl, changed) {
@@ -85,7 +91,14 @@ class Talker {
         const path = new URL(url).pathname;
         const cut = path.endsWith(this.only) && this.cut.signal;
         const ends = [cut, options?.signal].filter(Boolean);
-        const answer = await globalThis.fetch(url, { ...options, signal: AbortSignal.any(ends) });
+        let answer;
+        try {
+            answer = await globalThis.fetch(url, { ...options, signal: AbortSignal.any(ends) });
+        } catch (error) {
+            if (this.letters && path.endsWith("/keys/claim"))
+                for (const [user, device] of asked(options)) this.witnessed("unanswered", user, device);
+            throw error;
+        }
         const method = options?.method ?? "GET";
         if (this.loseAnswers > 0 && method === "PUT") {
             this.loseAnswers -= 1;
@@ -98,22 +111,28 @@ class Talker {
 
     /** Remember encrypted messages between devices: sent ones that were acknowledged, received ones, and keys that were not to be had. */
     async witness(path, options, answer) {
-        const end = (content) => Object.values(content.ciphertext ?? {})[0]?.body?.slice(-43);
+        const end = (content) => Object.values(content.ciphertext ?? {})[0]?.body?.slice(-43) ?? "";
         if (answer.status !== 200) return;
         if (path.includes("/sendToDevice/m.room.encrypted/")) {
             for (const [user, devices] of Object.entries(JSON.parse(options.body).messages))
                 for (const [device, content] of Object.entries(devices))
-                    this.letters.push(["sent", user, device, end(content)]);
+                    this.witnessed("sent", user, device, end(content));
         } else if (path.endsWith("/keys/claim")) {
-            const given = (await answer.clone().json()).one_time_keys;
-            for (const [user, devices] of Object.entries(JSON.parse(options.body).one_time_keys))
-                for (const device of Object.keys(devices))
-                    if (!given[user]?.[device]) this.letters.push(["refused", user, device, ""]);
+            const { one_time_keys: given, failures = {} } = await answer.clone().json();
+            for (const [user, device] of asked(options)) {
+                const server = user.slice(user.indexOf(":") + 1);
+                if (!given[user]?.[device])
+                    this.witnessed(server in failures ? "unreachable" : "refused", user, device);
+            }
         } else if (path.endsWith("/sync")) {
             for (const event of (await answer.clone().json()).to_device?.events ?? [])
                 if (event.type === "m.room.encrypted")
-                    this.letters.push(["received", event.sender, null, end(event.content)]);
+                    this.witnessed("received", event.sender, null, end(event.content));
         }
+    }
+
+    witnessed(what, user, device, which = "") {
+        this.letters.push([what, user, device, which, Date.now() / 1000]);
     }
 
     /** Go on as the user that an answer to /login or /register names. */
