@@ -57,7 +57,10 @@ class Program(Protocol):
         """Wait until it answers; AssertionError if that takes over 10 s."""
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL; clients may still be writing."""
+
+    def hang_up(self) -> None:
+        """Close the clients' connections, when nobody uses them."""
 
     def prepare(self) -> None:
         """Once, with the server running: accounts, a room."""
@@ -139,6 +142,7 @@ def run(program: Program, kills: int, seed: int = 7) -> Report:
     if program.messages_after([]) != shown + program.messages_after(shown):
         report.wrong.append("at the end: history is not what it was")
     program.kill()
+    program.hang_up()
     _check_files(program, report)
     report.acknowledged = sum(len(client.answers) for client in clients)
     report.seconds = time.monotonic() - begun
@@ -162,6 +166,7 @@ def _write_and_kill(program: Program, clients: list[Client], after_s: float) -> 
     program.kill()
     for writer in writers:
         writer.join()
+    program.hang_up()
 
 
 def _check_messages(shown: list[Message], clients: list[Client], report: Report) -> None:

@@ -56,6 +56,8 @@ class MatrixProgram:
 
     def kill(self) -> None:
         self.process.kill()
+
+    def hang_up(self) -> None:
         for connection in self.connections:
             connection.close()
 

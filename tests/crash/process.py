@@ -74,8 +74,7 @@ class Connection:
             self._http.request(method, path, data, headers)
             answer = self._http.getresponse()
             content = answer.read()
-        except (OSError, http.client.HTTPException, AttributeError) as error:
-            # An AttributeError is http.client's way when another thread has closed the connection.
+        except (OSError, http.client.HTTPException) as error:
             self._http.close()
             raise Unanswered(repr(error)) from error
         assert answer.status == 200, f"{method} {path}: {answer.status} {content[:300]!r}"

@@ -103,6 +103,8 @@ class TinyProgram:
 
     def kill(self) -> None:
         self.process.kill()
+
+    def hang_up(self) -> None:
         for connection in self.connections:
             connection.close()
 
