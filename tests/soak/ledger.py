@@ -7,8 +7,8 @@ those that they received, and when they asked for a one-time key of a device and
 at fault if it loses a message between devices, does not tell of a device, has no key of it, or does
 not answer though nothing is wrong. Where a key was asked for while there was no way to the server
 that has it, the one who asked has to ask again: that is the client's part, or the other server's.
-What is said once the faults are over has to be decryptable after all. Without any evidence it counts
-as the fault of our server.
+What is said once the faults are over has to be decryptable after all. Without any evidence it is
+our server's fault.
 """
 
 from __future__ import annotations
