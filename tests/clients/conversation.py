@@ -82,6 +82,7 @@ class Line:
     """A test's connection to one of the programs."""
 
     _stream: trio.SocketStream
+    patience_s: float = DONE_WITHIN_S
     _next: int = 0
     _answers: dict[int, trio.MemorySendChannel[Any]] = field(factory=dict)
     _changed: dict[str, trio.Event] = field(factory=dict)
@@ -114,12 +115,12 @@ class Line:
         self._answers[number] = send
         line = json.dumps({"id": number, "who": who, "do": command, **arguments})
         said = None
-        with trio.move_on_after(DONE_WITHIN_S):
+        with trio.move_on_after(self.patience_s):
             async with self._sending:
                 await self._stream.send_all(line.encode() + b"\n")
             said = await receive.receive()
         if said is None:
-            raise trio.TooSlowError(f"{who} {command}: no answer in {DONE_WITHIN_S:g} s")
+            raise trio.TooSlowError(f"{who} {command}: no answer in {self.patience_s:g} s")
         if "error" in said:
             raise Refused(f"{who} {command}", **said["error"])
         return said["ok"]

@@ -31,6 +31,7 @@ from tests.soak.watch import Watch, watching
 
 KINDS: tuple[Kind, ...] = ("js", "nio", "rust")
 CLIENT_ADDRESS = "127.0.0.1"
+PATIENCE_S = 90.0  # with a client, on a machine that has other work
 LATE_S = 5.0  # a server that was not reached is left alone for a while
 AMONG_CLIENTS = ("connections_drop", "no_network", "slow_clients", "app_in_background")
 TELLS_LETTERS = ("js", "nio")  # whose messages between devices the tests can see
@@ -139,6 +140,8 @@ async def inhabited(buildings: Buildings) -> AsyncIterator[Town]:
     front, theirs = buildings.street.front, buildings.pair.theirs
     async with trio.open_nursery() as nursery:
         lines = await connected(buildings.programs, nursery)
+        for line in lines.values():
+            line.patience_s = PATIENCE_S
         here = cast("Any", SimpleNamespace(base_url=f"http://{front[0]}:{front[1]}"))
         there = cast("Any", SimpleNamespace(base_url=f"http://{theirs.address}:{theirs.port}"))
         town = Town(buildings, Company(here, lines, "soak"), Company(there, lines, "soak"), [])
