@@ -22,9 +22,9 @@ from matrixbox.federation.templates import Change
 from matrixbox.observe import log
 from matrixbox.rooms import residence
 from matrixbox.rooms.env import Env
+from matrixbox.rooms.outside import GONE
 from matrixbox.store import members, names, undecided
 from matrixbox.store.database import Store
-from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid, UserNid
 from matrixbox.store.transaction import Tx
 
@@ -94,7 +94,7 @@ def _has_left(tx: Tx, env: Env, room: RoomNid, user: UserNid) -> bool:
     present = members.get(tx, room, user)
     return (
         present is not None
-        and present.membership is Membership.LEAVE
+        and present.membership in GONE
         and not residence.is_resident(tx, env, room)
         and undecided.join_of(tx, room, user) is None
     )

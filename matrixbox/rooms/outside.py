@@ -35,6 +35,7 @@ MAX_WAITING = 200  # invitations that a user has not answered
 MAX_SERVERS = 20
 MAX_GONE = 20  # users of ours that a server is told of to have left
 RETRY_MS = 3_600_000
+GONE = (Membership.LEAVE, Membership.BAN)
 NO_EVENT = EventNid(0)  # one that is in no graph here
 
 
@@ -154,11 +155,12 @@ def withdraw(tx: Tx, env: Env, event: Event) -> bool:
 def unaware_of(
     tx: Tx, env: Env, room: RoomNid, server: ServerName, given: Iterable[Event]
 ) -> list[UserNid]:
-    """The users of ours that a server may take to be in a room which all of ours have left.
+    """The users of ours that a server may take to be in a room which all of ours are out of.
 
     Our leaves went to the servers that were there then, by what we knew.  Who had left by that
     time, and has come back by way of one that is gone since, may hear of them from nobody, and
-    sends us its events for ever.
+    sends us its events for ever.  Or another branch of the room has prevailed since one of ours was
+    banned, and nobody has shown us: they are out for us, and leave for the others as well.
     Nobody is told but who was in the room with us once, as the membership of who sends shows.
     """
     if is_resident(tx, env, room) or rooms.head(tx, room) is None:
@@ -170,7 +172,7 @@ def unaware_of(
     return [
         member.user
         for member in members.local_gone(tx, room, MAX_GONE, forgotten=True)
-        if member.membership is Membership.LEAVE and member.event
+        if member.membership in GONE and member.event
     ]
 
 
