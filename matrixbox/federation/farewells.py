@@ -88,13 +88,14 @@ class Farewells:
                 await self.joins.leave(server, Change(room_id, user_id, "leave", {}))
             except RemoteError as error:
                 log.info("a server was not told of a leave", room=room_id, reason=str(error))
+                return
+            await self.store.write(undecided.drop_join, room, user)
 
 
 def _has_left(tx: Tx, env: Env, room: RoomNid, user: UserNid) -> bool:
-    present = members.get(tx, room, user)
-    return (
-        present is not None
-        and present.membership in GONE
-        and not residence.is_resident(tx, env, room)
-        and undecided.join_of(tx, room, user) is None
-    )
+    if residence.is_resident(tx, env, room):
+        return False
+    present, owed = members.get(tx, room, user), undecided.join_of(tx, room, user)
+    if present is not None and present.membership not in GONE:
+        return False
+    return present is not None if owed is None else not owed.goes_on

@@ -166,7 +166,8 @@ class OwedJoins:
         try:
             await self.joins.leave(server, change)
         except RemoteRefused as error:
-            return 400 <= error.status < 500 and error.status != 429  # it never let us in
+            # It never let us in; but who says that it is not in the room itself may have, before.
+            return 400 <= error.status < 500 and error.status not in (404, 429)
         except RemoteError as error:
             log.info("a join is not taken back", room=change.room_id, reason=str(error))
             return False

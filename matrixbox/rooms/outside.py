@@ -21,7 +21,7 @@ from matrixbox.rooms import servers
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.reading import blocks_invites
 from matrixbox.rooms.residence import is_resident
-from matrixbox.store import accounts, joins, members, names, rooms
+from matrixbox.store import accounts, joins, members, names, rooms, undecided
 from matrixbox.store.caches import Session
 from matrixbox.store.joins import Outside
 from matrixbox.store.memberships import Membership
@@ -163,8 +163,11 @@ def unaware_of(
     banned, and nobody has shown us: they are out for us, and leave for the others as well.
     Nobody is told but who was in the room with us once, as the membership of who sends shows.
     """
-    if is_resident(tx, env, room) or rooms.head(tx, room) is None:
+    if is_resident(tx, env, room):
         return []
+    given_up = [owed.user for owed in undecided.joins(tx) if owed.room == room and not owed.goes_on]
+    if given_up:
+        return given_up  # others may have let them in, and those have told this server
     senders = {event.sender for event in given if server_of(event.sender) == server}
     users = (names.user_nid(tx, sender) for sender in senders)
     if not any(user is not None and members.get(tx, room, user) is not None for user in users):
