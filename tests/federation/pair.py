@@ -323,8 +323,10 @@ def _two_ports(address: str) -> tuple[tuple[str, int], tuple[str, int]]:
 
 
 @contextmanager
-def a_synapse(folder: Path, ca: TestCA) -> Iterator[tuple[SynapsePeer, Side, Gate]]:
-    """A Synapse, which others reach by a gate."""
+def a_synapse(
+    folder: Path, ca: TestCA, **settings: Any
+) -> Iterator[tuple[SynapsePeer, Side, Gate]]:
+    """A Synapse, which others reach by a gate; `settings` replace those it has otherwise."""
     front, back = (
         (THEIR_ADDRESS, free_port(THEIR_ADDRESS)),
         (THEIR_ADDRESS, free_port(THEIR_ADDRESS)),
@@ -351,7 +353,7 @@ def a_synapse(folder: Path, ca: TestCA) -> Iterator[tuple[SynapsePeer, Side, Gat
         address=THEIR_ADDRESS,
         client_port=client_port,
         federation_port=front[1],
-        extra_config={"listeners": [plain, secure]},
+        extra_config={"listeners": [plain, secure], **settings},
     )
 
     def register(localpart: str) -> tuple[str, str]:
@@ -363,12 +365,12 @@ def a_synapse(folder: Path, ca: TestCA) -> Iterator[tuple[SynapsePeer, Side, Gat
 
 
 @contextmanager
-def federating(folder: Path) -> Iterator[Pair]:
-    """Both servers, running."""
+def federating(folder: Path, **settings: Any) -> Iterator[Pair]:
+    """Both servers, running; `settings` are Synapse's."""
     ca = TestCA(folder / "ca")
     with (
         our_server(folder / "ours", ca) as (server, ours, our_gate),
-        a_synapse(folder / "synapse", ca) as (peer, theirs, their_gate),
+        a_synapse(folder / "synapse", ca, **settings) as (peer, theirs, their_gate),
     ):
         yield Pair(ours, theirs, server, peer, (our_gate, their_gate), ca)
 
