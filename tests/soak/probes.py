@@ -26,6 +26,8 @@ AGAIN_AFTER_S = 0.2
 PAGE = 30
 LETTER = "test.letter"
 SLIDING = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+MERGED = "/_matrix/client/v4/sync"
+EXPANDED = "expanded_timeline"
 
 Answer = dict[str, Any]
 
@@ -172,15 +174,18 @@ class SyncProbe(Probe):
 class Connected(Probe):
     """On a connection of sliding sync."""
 
+    merged: bool = False  # in the form of the merged proposal, not in that of today's clients
     pos: str | None = None
     anew: int = 0
 
     async def ask_sliding(self, body: Answer) -> Answer:
         """Ask once; the probe is to take the answer's `pos` when it has written all down."""
-        query: dict[str, Any] = {"timeout": POLL_MS}
+        more: dict[str, Any] = {"timeout": POLL_MS}
         if self.pos is not None:
-            query["pos"] = self.pos
-        answer: Answer = await self.ask("POST", f"{SLIDING}?{urlencode(query)}", body)
+            more["pos"] = self.pos
+        path = MERGED if self.merged else f"{SLIDING}?{urlencode(more)}"
+        asked = body | more if self.merged else body
+        answer: Answer = await self.ask("POST", path, asked)
         return answer
 
     def refused(self, refused: Refused) -> None:
@@ -208,7 +213,9 @@ class SlidingProbe(Connected):
             if "timeline" not in told:
                 continue
             ids = [event["event_id"] for event in told["timeline"]]
-            anew = told.get("initial", False) or told.get("unstable_expanded_timeline", False)
+            anew = any(
+                map(told.get, ("initial", EXPANDED if self.merged else f"unstable_{EXPANDED}"))
+            )
             piece = Piece(ids, limited=told.get("limited", False), anew=anew)
             await self.take_room(room, piece, told.get("prev_batch"))
         self.pos = answer["pos"]
@@ -217,12 +224,14 @@ class SlidingProbe(Connected):
         rooms, chance = list(self.rooms), self.chance
         end = 999 if self.calm else chance.choice((0, 2, 19, 999))
         opened = rooms[-2:] if self.calm else [one for one in rooms[-4:] if chance.random() < 0.4]
-        state = [["m.room.name", ""], ["m.room.member", "$LAZY"], ["m.room.member", "$ME"]]
+        state: Any = [["m.room.name", ""], ["m.room.member", "$LAZY"]]
+        part: Answer = {"ranges": [[0, end]]}
+        if self.merged:
+            state = {"include": [{"type": "m.room.name"}], "lazy_members": True}
+            part = {"range": [0, end]}
         return {
-            "conn_id": "room-list",
-            "lists": {
-                "all_rooms": {"ranges": [[0, end]], "timeline_limit": 1, "required_state": state}
-            },
+            "conn_id": "merged" if self.merged else "room-list",
+            "lists": {"all_rooms": {**part, "timeline_limit": 1, "required_state": state}},
             "room_subscriptions": {
                 room: {"timeline_limit": 20, "required_state": state} for room in opened
             },

@@ -26,6 +26,7 @@ from tests.soak.record import LetterRecord, Piece, RoomRecord
 from tests.soak.watch import Watch, server_person, signed_in
 
 Answer = dict[str, Any]
+REPEATING = ("initial", "limited", "expanded_timeline", "unstable_expanded_timeline")
 Tamper = Callable[[Answer], bool]
 """Spoils an answer if it can, and tells whether it did."""
 
@@ -123,7 +124,7 @@ def timelines(answer: Answer) -> Iterator[list[Answer]]:
     for room, told in rooms.items():
         if not room.startswith("!"):
             continue
-        is_news = not any(map(told.get, ("initial", "limited", "unstable_expanded_timeline")))
+        is_news = not any(map(told.get, REPEATING))
         if is_news:
             yield told.get("timeline", [])
 
@@ -193,7 +194,11 @@ class House:
         listener.join(room)
         on_sync = SyncProbe("sync", asked(sync_token), sync)
         watch = Watch(
-            (SlidingProbe("sliding", asked(sliding_token), sliding), on_sync),
+            (
+                SlidingProbe("sliding", asked(sliding_token), sliding),
+                SlidingProbe("merged", asked(sliding_token), sliding, merged=True),
+                on_sync,
+            ),
             (LetterProbe("letters", asked(sliding_token), sliding), on_sync),
             (
                 LetterWriter(
@@ -287,9 +292,9 @@ async def test_a_lost_position_is_found(house: House, nursery: trio.Nursery):
         probe.pos = "x999_1_1_1"
     await begin(watch, nursery)
     found = await watch.judge(room)
-    assert len(found) == len(lost) == 2
+    assert len(found) == len(lost) == 3
     assert all("M_UNKNOWN_POS" in what for what in found)
-    assert [probe.anew for probe in lost] == [1, 1]
+    assert [probe.anew for probe in lost] == [1, 1, 1]
 
 
 def test_what_is_no_letter_of_the_tests_is_left_alone():

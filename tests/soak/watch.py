@@ -1,7 +1,8 @@
 """Who watches the servers during a soak: probes, and those who write to them.
 
-Two devices of Cy's, beside the real one, are probes: one on sliding sync, one on `/sync`. Fay, who
-is with us, and Erin, on Synapse, write messages to these devices all the time, and Fay to Erin's.
+Two devices of Cy's, beside the real one, are probes: one on sliding sync, in the form that clients
+use and, on another connection, in that of the merged proposal; one on `/sync`. Fay, who is with us,
+and Erin, on Synapse, write messages to these devices all the time, and Fay to Erin's.
 """
 
 from __future__ import annotations
@@ -151,9 +152,12 @@ async def watching(
     erin_device = (erin.user_id, who["device_id"])
     watched_devices = [sliding_device, sync_device]
     on_sliding = SlidingProbe("sliding", over(ours, sliding_token), sliding_device, chance=chance)
+    on_merged = SlidingProbe(
+        "merged sliding", over(ours, sliding_token), sliding_device, chance=chance, merged=True
+    )
     on_sync = SyncProbe("sync", over(ours, sync_token), sync_device)
     watch = Watch(
-        (on_sliding, on_sync),
+        (on_sliding, on_merged, on_sync),
         (
             LetterProbe("sliding letters", over(ours, sliding_token), sliding_device),
             on_sync,
