@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from matrixbox.core.identifiers import RoomId
+from matrixbox.core.identifiers import RoomId, ServerName
 from matrixbox.federation.transport import Answer, Request
 from matrixbox.store import events, inbound, names, servers, undecided
 from tests.federation.hand_made import HandMadeRoom
@@ -292,6 +292,40 @@ async def test_a_join_is_taken_back_when_the_server_answers_again(
 
         await eventually(settled)
         assert len(room.server.asked("send_leave")) == 1
+
+
+async def test_a_join_is_taken_back_by_way_of_others_when_who_let_us_in_is_gone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """They have heard of it, and send us the room's events; only they can be told."""
+    async with country(tmp_path) as land:
+        a, b, c = [await land.town(f"{name}.test") for name in "abc"]
+        ann, bo, cleo = [await town.register("u") for town in (a, b, c)]
+        room = await a.room(ann)
+        await b.join(bo, room, "a.test")
+        await agree(room, a, b)
+
+        async def unheard(origin: ServerName, request: Request) -> Answer | None:
+            answer = await type(a).handle(a, origin, request)
+            return None if "/send_join/" in request.target else answer
+
+        gate = type("Gate", (), {"name": a.name, "handle": staticmethod(unheard)})
+        land.network.hosts[a.name] = gate()
+        with pytest.raises(Failed):
+            await c.join(cleo, room, "a.test")
+        land.network.hosts[a.name] = a
+        land.network.cut.add(frozenset((a.name, c.name)))
+        await a.upon(ann, room, "leave")
+        await trio.sleep(5)
+        assert is_in(b, room, cleo.user_id)
+        land.network.heal()
+
+        async def is_alone() -> bool:
+            await b.say(bo, room, "anybody there?")
+            return not is_in(b, room, cleo.user_id)
+
+        await eventually(is_alone)
+        assert owed(c) == []
 
 
 async def test_a_join_that_was_refused_needs_no_leave(
