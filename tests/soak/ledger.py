@@ -61,11 +61,15 @@ class Letters:
     received: dict[Device, Counter[str]] = field(factory=dict)
     posted: Counter[tuple[str, Device]] = field(factory=Counter)
     claims: list[Claim] = field(factory=list)
+    gone: set[Device] = field(factory=set)
+    given_up: set[Device] = field(factory=set)  # which have lost some for certain
 
     def record(self, who: Client, found: list[Any]) -> None:
         """Take down what a client tells."""
         received = self.received.setdefault((who.user_id, who.device_id), Counter())
         for what, user, device, end, at in found:
+            if what == "sent" and (user, device) in self.gone:
+                continue
             if what == "sent":
                 self.sent.setdefault((user, device), []).append(end)
                 self.posted[who.name, (user, device)] += 1
@@ -73,6 +77,10 @@ class Letters:
                 received[end] += 1
             else:
                 self.claims.append(Claim(what, who.name, (user, device), at))
+
+    def leaves(self, device: Device) -> None:
+        """A device signs out: what is sent to it from now on goes nowhere."""
+        self.gone.add(device)
 
     def lost(self) -> dict[Device, list[str]]:
         """Acknowledged ones that did not reach a device which tells what it receives."""

@@ -99,6 +99,8 @@ class Round:
             enough.set()
         started = trio.current_time()
         await self._settle(readers)
+        await self._all_letters(readers)
+        self.letters.leaves((guest.user_id, guest.device_id))
         await guest.do("logout")
         self.outcome.rounds += 1
         names = " ".join(fault.__name__ for fault in faults)
@@ -213,6 +215,15 @@ class Round:
             with suppress(Refused):
                 while await reader.do("back", room=self.room, limit=50):
                     pass
+
+    async def _all_letters(self, readers: list[Client]) -> None:
+        """Some may be under way still, above all those of who only now got a key."""
+        with trio.move_on_after(ALL_READ_WITHIN_S):
+            await self._read_letters(readers)
+            while self.letters.lost().keys() - self.letters.given_up:
+                await trio.sleep(LOOK_EVERY_S)
+                await self._read_letters(readers)
+        self.letters.given_up |= self.letters.lost().keys()
 
     async def _read_letters(self, readers: list[Client]) -> None:
         for reader in readers:

@@ -50,6 +50,15 @@ def test_a_message_between_devices_that_was_acknowledged_and_never_came_is_notic
     assert letters.lost() == {}
 
 
+def test_what_is_sent_to_a_device_that_signed_out_is_not_awaited():
+    letters = Letters()
+    letters.record(BOB, [])
+    letters.record(ANN, [["sent", *BOBS, "x", 0.0]])
+    letters.leaves(BOBS)
+    letters.record(ANN, [["sent", *BOBS, "y", 1.0]])
+    assert letters.lost() == {BOBS: ["x"]}
+
+
 def verdict(*found: str, knows: bool = True, remote: bool = False, lose: bool = False) -> Whose:
     """Of claims at a time when a fault explains those that are unreachable or unanswered."""
     letters = Letters()
