@@ -4,8 +4,8 @@ Matrix v1.19, Server-Server API, "Backfilling and retrieving missing events" ([B
 [B11.01]; T015, T020, T027).  A state that was told lets a room go on at once, and it may be stale
 or a lie.  So the history before it is asked for in the background, of one server after the other,
 until it meets what is known here; then the states come from the events (``rooms.revising``).  How
-much is fetched for one gap is bounded, and so is how often it is tried.  A gap that goes back to
-before our time in the room stays as it is.
+much is fetched for one gap is bounded, and so is how often it is tried.  Of a gap that goes back to
+before our time in the room little is fetched: there may be years of history behind it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ PAUSES_S = (15, 30, 60, 120)  # before a gap is tried again; from then on the la
 LONG_PAUSE_S = 3_600  # ... and this one when it was tried often
 LONG_AFTER = 20  # attempts
 MAX_ATTEMPTS = 150  # some days
+BEFORE_US_ATTEMPTS = 8  # for a gap that goes back to before our time ...
+BEFORE_US_PAGES = 5  # ... and pages of history that are fetched for it
 AT_ONCE = 20  # gaps that are due are taken up together, one after the other
 LONGEST_S = 600.0  # of sleep
 
@@ -96,17 +98,20 @@ def _gap(tx: Tx, env: Env, told: Told) -> Gap | None:
     missing = [*history.not_in_graph(tx, stored.event.prev_event_ids)]
     if not missing or not residence.is_followed(tx, env, told.room):
         return None
+    pages = told.pages
     if _is_before_us(tx, told.room, stored.event.depth):
-        return None
+        if told.attempts >= BEFORE_US_ATTEMPTS:
+            return None
+        pages = min(pages, BEFORE_US_PAGES)
     server = server_of(stored.event.sender)
     found = tuple(sorted(missing)[: history.MAX_ASKED])
-    return Gap(told.room, told.nid, history.place_of(stored), found, server, told.pages)
+    return Gap(told.room, told.nid, history.place_of(stored), found, server, pages)
 
 
 def _is_before_us(tx: Tx, room: RoomNid, depth: int) -> bool:
     """Whether an event is older than the first one that this server got while it was in the room.
 
-    Somebody who makes such an event with a low depth only keeps us from looking behind it.
+    Somebody who makes such an event with a low depth only keeps us from looking far behind it.
     """
     first = events.first_live(tx, room)
     return first is not None and depth < events.by_nid(tx, first).event.depth
