@@ -9,7 +9,7 @@ left alone for a while.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -35,6 +35,7 @@ from matrixbox.store.nids import EventNid, RoomNid
 from matrixbox.store.transaction import Tx
 
 PAGE = 100  # events asked for at once
+FEW = 10  # events at least that a gap is bridged by at once
 MAX_SERVERS = 4  # asked for one gap
 MAX_ROUNDS = 5  # gaps filled for one request of a client
 TOTAL_S = 25.0  # that one request of a client waits
@@ -204,15 +205,37 @@ class Backfill:
             asked.server, asked.rules, asked.room_id, before=gap.missing, limit=PAGE
         )
         checked = await self._checked(asked, pdus[: 2 * PAGE])
-        lacking = [one for one in gap.missing if one not in checked]
-        if gap.pages and lacking:
-            checked |= await self._checked(asked, await self._singles(asked, lacking))
-        new = self.store.read(history.not_in_graph, checked)
-        found = {event_id: one.event for event_id, one in checked.items() if event_id in new}
-        ordered = history.in_order(history.behind(gap.missing, found), history.by_parents)
+        if gap.pages:
+            await self._add_withheld(asked, gap, checked)
+        ordered = history.in_order(self._behind(gap, checked), history.by_parents)
         if not ordered:
             raise _Useless("it gave nothing of what is missing")
         return await self._with_states(asked, [checked[event.event_id] for event in ordered])
+
+    def _behind(self, gap: Gap, checked: Mapping[EventId, Checked]) -> dict[EventId, Event]:
+        """What is new of some events, and leads back from a gap."""
+        new = self.store.read(history.not_in_graph, checked)
+        found = {event_id: one.event for event_id, one in checked.items() if event_id in new}
+        return history.behind(gap.missing, found)
+
+    async def _add_withheld(self, asked: _Asked, gap: Gap, checked: dict[EventId, Checked]) -> None:
+        """Ask by name for what is missing, and for what that cites until there are a few events.
+
+        With less, a server that keeps its history back would have a gap left open by telling one
+        state after the other (T015, T020).
+        """
+        lacking = [one for one in gap.missing if one not in checked]
+        tried: set[EventId] = set()
+        while True:
+            tried.update(lacking)
+            if lacking:
+                checked |= await self._checked(asked, await self._singles(asked, lacking))
+            reached = self._behind(gap, checked)
+            cited = {one for event in reached.values() for one in event.prev_event_ids}
+            unknown = self.store.read(history.not_in_graph, cited - checked.keys() - tried)
+            lacking = sorted(unknown)[: max(FEW - len(reached), 0)]
+            if not lacking:
+                return
 
     async def _checked(self, asked: _Asked, pdus: Sequence[Pdu]) -> dict[EventId, Checked]:
         receipts = await receipt.check(

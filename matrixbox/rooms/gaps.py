@@ -384,12 +384,12 @@ class Filling:
 
     async def _place_themselves(self) -> None:
         """Where parents cannot be had at all, the state before their children is asked for."""
-        for arrival in [*self.pool.values()][:MAX_STATES]:
-            if self._missing_of([arrival]):
-                try:
-                    await self._place(arrival)
-                except Unobtainable as error:
-                    raise Unfinished(str(error)) from error
+        lacking = [one for one in self.pool.values() if self._missing_of([one])]
+        for arrival in lacking[:MAX_STATES]:
+            try:
+                await self._place(arrival)
+            except Unobtainable as error:
+                raise Unfinished(str(error)) from error
 
     async def _place(self, arrival: Arrival) -> None:
         event = arrival.checked.event

@@ -165,9 +165,12 @@ def _is_history(tx: Tx, room: RoomNid, event: Event, candidate: Candidate | Lack
 
     Its place is found when history is read, not by asking others for what is around it: it would
     be one more end of the room, with the state of long ago.  Equal depths tell nothing: somebody
-    may have driven all of the room to the greatest one (T004).
+    may have driven all of the room to the greatest one (T004).  Nor does any depth where a parent
+    is here: who puts somebody out with a low one would do so unheard by their server.
     """
     if isinstance(candidate, Candidate) and event.prev_event_ids:
+        return False
+    if any(is_placed(events.by_id(tx, parent)) for parent in event.prev_event_ids):
         return False
     first = events.first_at(tx, room, BEGINNING)
     return first is not None and event.depth < events.by_nid(tx, first).event.depth

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from matrixbox.core.events import Event
 from matrixbox.core.identifiers import ServerName
-from matrixbox.rooms import gaps
+from matrixbox.rooms import arrival, gaps
 from matrixbox.rooms.letting_in import Lack, Outcome, Verdict
 from matrixbox.rooms.remote import StateIds
 from matrixbox.store import events, inbound, names, rooms, snapshots
 from matrixbox.store.events import Status
+from matrixbox.store.nids import RoomNid
 from tests.rooms.far import CREATOR, Graph
 from tests.rooms.far_remote import Far, far_household
 from tests.rooms.random_graphs import VERSIONS
@@ -179,6 +182,20 @@ async def test_t015_invented_parents_cost_little_and_hold_nobody_up(autojump_clo
         assert far.house.store.read(lambda tx: tx.one("SELECT count(*) FROM event")[0]) < 20
 
 
+async def test_t015_an_invented_parent_behind_many_that_wait_holds_nobody_up(autojump_clock):
+    """The state before what cites it is asked for, however many came before that."""
+    graph = room_with()
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        hidden = graph.make("m.room.message", BOB, {"body": "hidden"})
+        made = [graph.make("m.room.message", BOB, {"n": n}) for n in range(2 * gaps.MAX_STATES)]
+        far.remote.withheld.add(hidden.event_id)
+        await far.receive(graph, *made[2:])
+        await far.later()
+        assert {far.house.stored(one.event_id).status for one in made} == {Status.HEARSAY}
+        assert not far.house.store.read(inbound.due, graph.room_in(far.house), 2**60, 100)
+
+
 async def test_t015_one_gap_asks_for_so_much_and_no_more(autojump_clock):
     """Every event fetched names unknown parents, for ever."""
     graph = room_with()
@@ -269,6 +286,19 @@ async def test_a_late_parent_is_no_end_of_the_room(autojump_clock):
         assert third_nid in now
 
 
+def arrive(tx: Any, env: Any, *, graph: Graph, ours: Event) -> RoomNid:
+    """Come into a room by a join of ours; all that is older is state or auth chain."""
+    room = arrival.begin(tx, env, graph.room_id, graph.rules)
+    older = [event for event in graph.events.values() if event.depth < ours.depth]
+    arrival.admit(tx, env, room, graph.rules, older, set())
+    state = {
+        names.slot_nid(tx, key): events.nid_of(tx, name)
+        for key, name in graph.before[ours.event_id].items()
+    }
+    arrival.finish(tx, env, room, arrival.Arrived(ours, state, ServerName("far.test")))
+    return room
+
+
 async def test_t020_old_events_sent_again_are_no_ends_of_the_room(autojump_clock):
     """State and messages from before we came, sent as news by anybody who has them."""
     graph = room_with()
@@ -278,20 +308,7 @@ async def test_t020_old_events_sent_again_are_no_ends_of_the_room(autojump_clock
     kick = graph.make("m.room.member", CREATOR, {"membership": "ban"}, EVE)
     ours = graph.make("m.room.member", "@new:home.test", {"membership": "join"}, "@new:home.test")
     async with far_household(graph) as far:
-
-        def arrive(tx: Any, env: Any) -> Any:
-            from matrixbox.rooms import arrival
-
-            room = arrival.begin(tx, env, graph.room_id, graph.rules)
-            arrival.admit(tx, env, room, graph.rules, list(graph.events.values())[:-1], set())
-            state = {
-                names.slot_nid(tx, key): events.nid_of(tx, name)
-                for key, name in graph.before[ours.event_id].items()
-            }
-            arrival.finish(tx, env, room, arrival.Arrived(ours, state, ServerName("far.test")))
-            return room
-
-        room = await far.house.write(arrive)
+        room = await far.house.write(partial(arrive, graph=graph, ours=ours))
         before = far.house.state(room)
         ends = far.house.store.read(rooms.head, room)
         await far.receive(graph, *list(graph.events.values())[:-1], by="two.test")
@@ -308,6 +325,27 @@ async def test_t020_old_events_sent_again_are_no_ends_of_the_room(autojump_clock
         assert not far.remote.calls
         shown = [one.event.event_id for one in far.house.timeline(room)]
         assert shown == [ours.event_id]
+
+
+async def test_t004_who_is_put_out_with_a_low_depth_hears_of_it(autojump_clock):
+    """What comes after something that is here is no history, whatever depth it has."""
+    graph = room_with()
+    old = graph.last()
+    graph.make("m.room.topic", CREATOR, {"topic": "true"}, "")
+    ours = graph.make("m.room.member", "@new:home.test", {"membership": "join"}, "@new:home.test")
+    async with far_household(graph) as far:
+        room = await far.house.write(partial(arrive, graph=graph, ours=ours))
+        kick = graph.make(
+            "m.room.member",
+            CREATOR,
+            {"membership": "leave"},
+            "@new:home.test",
+            prev=[old, ours],
+            depth=1,
+        )
+        await far.receive(graph, kick)
+        await far.later()
+        assert far.house.membership(room, "@new:home.test") == "leave"
 
 
 async def test_t020_nobody_takes_a_room_over_by_telling_a_state(autojump_clock):

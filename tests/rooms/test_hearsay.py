@@ -250,6 +250,37 @@ async def test_t015_the_history_behind_a_told_state_is_asked_for_until_it_meets_
         assert len(asked) == count
 
 
+async def test_t015_history_that_is_kept_back_is_asked_for_by_name(autojump_clock, monkeypatch):
+    """One page is a page, though a server gives nothing of it when asked for history (T020)."""
+    monkeypatch.setattr(bridges, "_is_before_us", lambda *_: True)
+    monkeypatch.setattr(bridges, "BEFORE_US_PAGES", 1)
+    graph = room_with("11")
+    async with far_household(graph) as far:
+        await begun(far, graph)
+        hidden = [graph.make("m.room.message", CREATOR, {"n": n}) for n in range(8)]
+        topic = graph.make("m.room.topic", CREATOR, {"topic": "true"}, "")
+        tell(far, graph, lambda event: event.state_key != BOB)
+        far.remote.withheld = {one.event_id for one in hidden}
+        await far.receive(graph, topic)
+        await far.later()
+        assert statuses(far, topic) == [Status.HEARSAY]
+        far.remote.withheld.clear()
+
+        async def backfill(*_: Any, before: Any, **__: Any) -> list[Any]:
+            return [graph.events[before[0]].json]
+
+        far.remote.backfill = backfill
+        house = far.house
+        filling = Backfill(house.store, house.env, far.remote, far.verifier, None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Bridges(house.store, house.env, filling).run)
+            nursery.start_soon(Revisions(house.store, house.env).run)
+            await trio.sleep(600)
+            nursery.cancel_scope.cancel()
+        assert {Status(one) & ~Status.PAST for one in statuses(far, *hidden, topic)} == {0}
+        assert state(far, graph) == graph.after[topic.event_id]
+
+
 @pytest.mark.parametrize(("is_before_us", "least", "most"), [(False, 11, 299), (True, 4, 32)])
 async def test_t015_a_gap_that_nobody_can_fill_is_tried_less_and_less(
     is_before_us, least, most, autojump_clock, monkeypatch
