@@ -18,11 +18,12 @@ from attrs import define, field
 from matrixbox.core.events import CREATE, Event, StateKey, StateMap, membership_of
 from matrixbox.core.identifiers import EventId, ServerName, UserId, server_of
 from matrixbox.core.resolve import resolve
-from matrixbox.rooms import arrival, checks, commit, unchecked
+from matrixbox.rooms import arrival, checks, commit, redactions, unchecked
 from matrixbox.rooms.arrival import MEMBER, State
 from matrixbox.rooms.checks import Surroundings
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY
+from matrixbox.rooms.policy import policy_of
 from matrixbox.rooms.state import (
     MAX_INLINE_EVENTS,
     SnapshotState,
@@ -230,6 +231,9 @@ def _lay_anew(tx: Tx, env: Env, room: RoomNid, join_nid: EventNid, full: Snapsho
     others = {*(() if head is None else head.extremities)} - {join_nid, *since}
     ends = (*sorted(others), *_ends(tx, [join_nid, *since]))
     current = resolved(tx, room, [again.after_of(nid) for nid in ends], at_any_cost=True)
+    if again.release(current):
+        ends = (*sorted(others), *_ends(tx, [join_nid, *since]))
+        current = resolved(tx, room, [again.after_of(nid) for nid in ends], at_any_cost=True)
     arrival.lay(tx, env, room, snapshots.state(tx, current))
     rooms.set_head(tx, room, Head(ends, current))
 
@@ -273,6 +277,7 @@ class _Again:
     room: RoomNid
     after: dict[EventNid, SnapshotNid] = field(factory=dict)
     failed: set[EventNid] = field(factory=set)
+    doubted: list[EventNid] = field(factory=list)  # hidden before, and allowed where they stand
 
     def after_of(self, nid: EventNid) -> SnapshotNid:
         """The state after an event."""
@@ -294,16 +299,21 @@ class _Again:
     def put(self, stored: StoredEvent, before: SnapshotNid) -> None:
         """Give an event the state before it, and judge it by that.
 
-        What its own auth events refuse stays refused; no other verdict is for ever.
+        What its own auth events refuse stays refused; no other verdict is for ever.  What was
+        hidden stays soft-failed until the current state is known (see `release`).
         """
         tx, event = self.tx, stored.event
         status = Status(stored.status)
         if not status & Status.REJECTED_BY_AUTH:
+            was_hidden = status & (Status.REJECTED | Status.SOFT_FAILED)
             status &= ~(Status.REJECTED | commit.DISPUTED)
             if not self._allows(stored, before):
                 hearsay = status & Status.HEARSAY
                 status |= commit.DISPUTED if hearsay else Status.REJECTED
                 self.failed.add(stored.nid)
+            elif was_hidden:
+                status |= Status.SOFT_FAILED
+                self.doubted.append(stored.nid)
         following = before
         if event.state_key is not None and not status & commit.NO_EFFECT:
             slot = names.add_slot(tx, (event.type, event.state_key))
@@ -311,9 +321,35 @@ class _Again:
         self.after[stored.nid] = following
         after = None if following == before else following
         joins.replace_snapshots(tx, stored.nid, before, after, int(status))
-        if stored.status & HIDDEN and not status & HIDDEN and event.type != DUMMY:
-            joins.show(tx, stored.nid, tx.position())
-            commit.relate(tx, events.by_nid(tx, stored.nid))
+
+    def release(self, current: SnapshotNid) -> bool:
+        """Let out what was hidden, if the current state allows it too; whether anything came out.
+
+        Otherwise what somebody says who was put out of the room meanwhile would be shown, and would
+        be an end of the room (T027).
+        """
+        tx, policy = self.tx, policy_of(self.tx, self.room)
+        released: list[Event] = []
+        is_any = False
+        for nid in self.doubted:
+            stored = events.by_nid(tx, nid)
+            event, status = stored.event, Status(stored.status) & ~Status.SOFT_FAILED
+            state = WithMembers(SnapshotState(tx, current), (), released)
+            if checks.judge_by_state(event.rules, event, state, Status.SOFT_FAILED).status:
+                continue
+            if policy is not None and not policy.approves(event):
+                continue
+            is_any = True
+            after = None if stored.after is None else SnapshotNid(stored.after)
+            joins.replace_snapshots(tx, nid, SnapshotNid(stored.snapshot or 0), after, int(status))
+            if event.state_key is not None and not status & commit.NO_EFFECT:
+                released.append(event)
+            if not status & HIDDEN and event.type != DUMMY:
+                joins.show(tx, nid, tx.position())
+                found = events.by_nid(tx, nid)
+                commit.relate(tx, found)
+                redactions.apply(tx, event.rules, found)
+        return is_any
 
     def _allows(self, stored: StoredEvent, before: SnapshotNid) -> bool:
         tx = self.tx

@@ -489,6 +489,36 @@ async def test_what_was_accepted_wrongly_is_rejected_in_the_end(tmp_path: Path) 
         assert (await it.members())[it.user("derek")] == "leave"
 
 
+async def test_who_was_kicked_meanwhile_is_not_heard_when_the_members_are_known(
+    tmp_path: Path,
+) -> None:
+    """T027: what Derek says beside his kick is soft-failed, and stays so; nor does it end the room,
+    which would take from it what was done since."""
+    async with scene(tmp_path, "11") as it:
+        room, derek = it.room, it.user("derek")
+        create, levels = room.events[0], room.state["m.room.power_levels", ""]
+        theirs, fork = room.before["m.room.member", derek], room.events[-1]
+        kick = room.add("m.room.member", {"membership": "leave"}, derek, room.creator)
+        await room.send(it.home, kick)
+        await it.seen(kick)
+        pdu = {
+            **room.pdu("m.room.message", {"body": "late"}, None, derek),
+            "prev_events": [fork.event_id],
+            "auth_events": [create.event_id, levels.event_id, theirs.event_id],
+        }
+        late = parse_event(room.rules, room.signed(pdu))
+        assert await room.send(it.home, late) == {late.event_id: {}}
+        assert not await it.shown(late)
+        await it.whole()
+        assert not await it.shown(late)
+        assert (await it.members())[derek] == "leave"
+        template = (
+            f"/_matrix/federation/v1/make_join/{quote(room.room_id)}/{quote('@x:third.test')}"
+        )
+        _, made = await it.third.call(it.home, "GET", f"{template}?ver=11")
+        assert made["event"]["prev_events"] == [kick.event_id]
+
+
 async def test_who_was_kicked_wrongly_may_speak_meanwhile(tmp_path: Path) -> None:
     """By state resolution her join comes back over the kick by somebody who had left perhaps."""
     async with scene(tmp_path, "11") as it:

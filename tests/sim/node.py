@@ -220,3 +220,15 @@ class Node:
             return Account(opened.user_id, opened.access_token, session)
 
         return await self.base.store.write(make)
+
+    async def register_guest(self) -> Account:
+        """An account of a guest."""
+        assert self.base is not None
+        name, now = self.base.env.server_name, self.clock.now_ms()
+
+        def make(tx: Any) -> Account:
+            opened = registration.register_guest(tx, name, now, None)
+            session = sessions.authenticate(tx, opened.access_token)
+            return Account(opened.user_id, opened.access_token, session)
+
+        return await self.base.store.write(make)

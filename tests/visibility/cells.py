@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
-from tests.visibility.oracle import Fate, Happening, May, Tale
-from tests.visibility.story import HOME
+from tests.visibility.oracle import FOR_GUESTS, MEMBER, Fate, Happening, May, Tale
+from tests.visibility.story import GUESTS, HOME
 from tests.visibility.world import Account, Got, Site, World, q, words
 
 PEST = f"@pest:{HOME}"
@@ -101,7 +101,26 @@ class Look:
         """Whether he is shown an event; what an ignored user says is for nobody's eyes."""
         if self.reader == "ignorer" and one.sender == PEST and one.state_key is None:
             return May.NO
-        return self.tale.may(self.user, one)
+        return self.as_known(one, self.tale.may(self.user, one))
+
+    def as_known(self, one: Happening, allowed: May) -> May:
+        """What was before our server came into the room may be shown, and may be unknown to it."""
+        is_old = allowed is May.YES and one.number < self.site.before
+        return May.PERHAPS if is_old else allowed
+
+    @property
+    def unknown(self) -> set[str]:
+        """The events of the state that our server may lack, or keep back, for now; and those of
+        old about our own users, which are no part of what it has taken for the state since."""
+        return {
+            one.event_id
+            for one in self.tale.happenings
+            if one.type == MEMBER
+            and (
+                self.site.is_partial
+                or (one.number < self.site.before and str(one.state_key).endswith(f":{HOME}"))
+            )
+        }
 
     def visible(self, chosen: Iterable[Happening] | None = None) -> list[Happening]:
         """The events that he must be shown, of some or all."""
@@ -118,6 +137,12 @@ class Look:
         if got.is_unknown:
             self.is_there = False
         self.judge(got.text, more)
+        if self.reader in GUESTS and FOR_GUESTS.fullmatch(f"{method} {target}") is None:
+            if got.is_unknown:
+                raise NotForGuests
+            if got.status != 403 or got.json["errcode"] != "M_GUEST_ACCESS_FORBIDDEN":
+                self.leak(f"open to guests: {method} {target}: {got.status}")
+            raise NotForGuests
         if got.status >= 500:
             self.hole(f"{method} {target} failed: {got.text[:200]}")
         return got
@@ -183,7 +208,7 @@ class Look:
             own = {one.event_id for one in self.tale.moves(self.user)}
             for event_id in sorted(seen - expected - readable - own):
                 self.leak(f"state {self.named(event_id)}")
-        for event_id in sorted(expected - seen):
+        for event_id in sorted(expected - seen - self.unknown):
             self.hole(f"state {self.named(event_id)}")
 
     def named(self, event_id: str) -> str:
@@ -195,6 +220,10 @@ class Look:
         """Complain unless it was refused."""
         if got.status == 200:
             self.leak(f"answered {got.text[:160]}")
+
+
+class NotForGuests(Exception):
+    """A guest was told, as he must be, that the endpoint is not for guests."""
 
 
 Cell = Callable[[Look], Awaitable[None]]

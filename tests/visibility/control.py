@@ -8,30 +8,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import trio
 from attrs import evolve, frozen
 
+from matrixbox.api.routes import Route
 from matrixbox.api.server import common
+from matrixbox.api.server import state as server_state
 from matrixbox.core import visibility
 from matrixbox.core.visibility import HistoryVisibility
+from matrixbox.federation import joins as federation_joins
+from matrixbox.household.guests import GuestKeeper
 from matrixbox.rooms import (
+    checks,
     distribution,
+    guests,
+    partial,
     reading,
     serving,
     spaces,
     state_reading,
 )
+from matrixbox.rooms.checks import Finding
 from matrixbox.rooms.formatting import Formatter
 from matrixbox.rooms.reading import Reader
 from matrixbox.rooms.serving import ServerReader
 from matrixbox.store import events, outbound
+from matrixbox.store.events import Status
 from matrixbox.sync import sections
 from tests.visibility.cells import Report
 from tests.visibility.matrix import run
-from tests.visibility.story import STORIES
-from tests.visibility.world import world
+from tests.visibility.playing import world
+from tests.visibility.story import FAR_STORIES, STORIES
 
 Patch = tuple[Any, str, Any]
 
@@ -44,6 +55,7 @@ class Rule:
     patches: tuple[Patch, ...]
     endpoints: frozenset[str]
     while_playing: bool = False
+    story: str = "shared"  # that is played without it
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -57,6 +69,11 @@ class Rule:
 def rule(name: str, *patches: Patch, at: str, while_playing: bool = False) -> Rule:
     """A rule; the endpoints are separated by commas."""
     return Rule(name, patches, frozenset(at.split(", ")), while_playing)
+
+
+def far_rule(name: str, *patches: Patch, at: str) -> Rule:
+    """A rule for rooms that our server is in without knowing their members."""
+    return Rule(name, patches, frozenset(at.split(", ")), True, "far shared")
 
 
 # --- what stands in the place of the rules
@@ -101,6 +118,10 @@ def _see_now(before: Any, following: Any, readers: Any) -> bool:
 
 def _yes(*_: Any, **__: Any) -> bool:
     return True
+
+
+def _never(*_: Any) -> bool:
+    return False
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -175,6 +196,10 @@ def _until_now(reader: Any, window: Any, wanted: Any) -> Any:
     """The timeline of who has left goes on, and shows what is said."""
     with patch.object(Reader, "may_see", _yes):
         return _timeline(reader, evolve(window, now=2**52), wanted)
+
+
+async def _wait(*_: Any) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 def _to_all(tx: Any, env: Any, stored: Any) -> None:
@@ -269,17 +294,55 @@ RULES = (
         (sections, "timeline", _until_now),
         at="sync initial",
     ),
+    rule("guests have some endpoints", (Route, "guest_ok", True), at="joined members, threads"),
+    rule(
+        "guests come in where they may",
+        (guests, "require_open", _nothing),
+        (guests, "require_open_here", _nothing),
+        at="door of guests",
+        while_playing=True,
+    ),
+    rule(
+        "guests are put out when a room closes",
+        (GuestKeeper, "_put_out", _wait),
+        at="door of guests",
+        while_playing=True,
+    ),
     rule(
         "events go to who is in the room",
         (distribution, "distribute", _to_all),
         at="federation send",
         while_playing=True,
     ),
+    far_rule(
+        "who has the members decides about the banned",
+        (federation_joins, "partial", SimpleNamespace(is_partial=_never)),
+        at="door of the banned",
+    ),
+    far_rule(
+        "other servers get no half states",
+        (serving, "joins", SimpleNamespace(partial=_nothing)),
+        (server_state, "joins", SimpleNamespace(partial=_nothing)),
+        at="federation state_ids",
+    ),
+    far_rule(
+        "who is out by now is not heard when the members are known",
+        (
+            partial,
+            "checks",
+            SimpleNamespace(judge=checks.judge, judge_by_state=lambda *_: Finding(Status.ACCEPTED)),
+        ),
+        at="hidden events",
+    ),
 )
 
 
 async def found_by(broken: Rule, folder: Path) -> Report:
     """What is found in a world that was played without the rule."""
-    stories = tuple(story for story in STORIES if story.name == "shared")
+    stories = tuple(story for story in (*STORIES, *FAR_STORIES) if story.name == broken.story)
     async with world(folder, stories) as here:
-        return await run(here, broken.endpoints, first=True)
+        report = await run(here, broken.endpoints, first=True)
+        if here.rooms and not report.problems:
+            await here.make_whole()
+            report = await run(here, broken.endpoints, first=True)
+        return report

@@ -6,6 +6,7 @@ calls nothing of the server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -15,6 +16,17 @@ from attrs import define, field, frozen
 State = Mapping[tuple[str, str], int]  # the number of the event by type and state key
 
 MEMBER, HISTORY, CREATE = "m.room.member", "m.room.history_visibility", "m.room.create"
+GUEST_ACCESS = "m.room.guest_access"
+_ROOM = r"/v3/rooms/[^/]+"
+# "Guest Access", "Client behaviour", and the sliding form of sync, which came after that list.
+FOR_GUESTS = re.compile(
+    rf"GET {_ROOM}/(state|state/[^/]+/[^/]*|context/[^/]+|event/[^/]+|messages|members|initialSync)"
+    r"|GET /v3/(sync|events)"
+    rf"|POST {_ROOM}/(join|leave)"
+    rf"|PUT {_ROOM}/(send|state)/[^/]+/[^/]*"
+    r"|PUT /v3/sendToDevice/[^/]+/[^/]+"
+    r"|POST (/unstable/org\.matrix\.simplified_msc3575|/v4)/sync"
+)
 # "Stripped state": what SHOULD and may be told to who is invited or knocks.
 FACE = (
     CREATE,
@@ -191,6 +203,14 @@ class Tale:
     def is_redacted(self, one: Happening) -> bool:
         """Whether an event has lost its content."""
         return one.event_id in self.redacted
+
+    def lets_guests_in(self, state: State) -> bool:
+        """ "If the `m.room.guest_access` state event is present on the room, and has the
+        `guest_access` value `can_join`" ("Guest Access")."""
+        number = state.get((GUEST_ACCESS, ""))
+        return (
+            number is not None and self.happenings[number].content.get("guest_access") == "can_join"
+        )
 
     # --- the rules
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.visibility.cells import HOLE, LEAK
 from tests.visibility.control import RULES, found_by
 from tests.visibility.matrix import played, run
-from tests.visibility.story import STORIES
-from tests.visibility.world import world
+from tests.visibility.playing import world
+from tests.visibility.story import FAR_STORIES, STORIES
 
 # The others are played by `python -m tests.visibility`.
 IN_SHORT = ("joined", "unset", "shutting", "moody", "old")
@@ -20,6 +20,15 @@ async def test_nobody_sees_too_much_or_too_little(tmp_path: Path) -> None:
     stories = tuple(story for story in STORIES if story.name in IN_SHORT)
     report = await played(tmp_path, stories)
     assert report.cells.total() >= 3_000
+    assert [str(one) for one in report.of(LEAK)] == []
+    assert [str(one) for one in report.of(HOLE)] == []
+
+
+async def test_nor_where_the_members_of_a_room_are_not_known_yet(tmp_path: Path) -> None:
+    """[B8.05], T027, T104, T106: before they are known, and when they are."""
+    stories = tuple(story for story in FAR_STORIES if story.name == "far moody")
+    report = await played(tmp_path, stories)
+    assert report.cells.total() >= 4_000
     assert [str(one) for one in report.of(LEAK)] == []
     assert [str(one) for one in report.of(HOLE)] == []
 

@@ -8,34 +8,32 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import quote
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from matrixbox.core.events import parse_event
 from matrixbox.core.room_versions import ROOM_VERSIONS
 from matrixbox.core.signing import hash_and_sign_event
 from matrixbox.federation.transport import Request
 from matrixbox.rooms import create
-from matrixbox.store import events, names
-from tests.federation.towns import Account, Country, FakeServer, Town, country
+from matrixbox.store import events, joins, names
+from tests.federation.towns import Account, Country, FakeServer, Town
 from tests.sim.network import call
-from tests.visibility.oracle import Fate, Happening, State, Tale
-from tests.visibility.pushed import Pushed, pusher
+from tests.visibility.far import FarRoom, membership_pdu
+from tests.visibility.oracle import GUEST_ACCESS, Fate, Happening, State
+from tests.visibility.pushed import Pushed
+from tests.visibility.site import Attempt, Glimpse, Got, Site, found_mark, q, words
 from tests.visibility.story import (
     ABSENT,
     CLOSED_OUT,
     CREATOR,
-    HOME,
+    EXILE,
+    GUESTS,
     KNOCKING,
+    OPEN,
     READERS,
     SERVERS,
     STRETCHES,
@@ -44,7 +42,6 @@ from tests.visibility.story import (
 
 CLIENT = "/_matrix/client"
 V1 = "/_matrix/federation/v1"
-WORD = re.compile(r"mk\d+k")
 SLIDING = {
     "unstable": "/unstable/org.matrix.simplified_msc3575/sync",
     "v4": "/v4/sync",
@@ -53,71 +50,14 @@ EVERYTHING = {
     "unstable": {"timeline_limit": 100, "required_state": [["*", "*"]]},
     "v4": {"timeline_limit": 100, "required_state": {"include": [{}]}},
 }
+LAZY = {
+    "unstable": {
+        "timeline_limit": 100,
+        "required_state": [["*", "*"], ["m.room.member", "$LAZY"]],
+    },
+    "v4": {"timeline_limit": 100, "required_state": {"include": [{}], "lazy_members": True}},
+}
 EXTENSIONS = {name: {"enabled": True} for name in ("account_data", "receipts", "typing")}
-
-
-def q(text: str) -> str:
-    """A segment of a path."""
-    return quote(text, safe="")
-
-
-def words(text: str) -> set[str]:
-    """The marks in an answer."""
-    return set(WORD.findall(text))
-
-
-@frozen
-class Got:
-    """An answer."""
-
-    status: int
-    text: str
-
-    @property
-    def json(self) -> Any:
-        """The body."""
-        return json.loads(self.text)
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether there is no such endpoint."""
-        return self.status == 404 and "M_UNRECOGNIZED" in self.text
-
-
-@frozen
-class Glimpse:
-    """An answer of a sync in the middle of the stories, and between which moments it was given."""
-
-    reader: str
-    kind: str  # v3, or the form of sliding sync
-    stretch: int
-    got: Got
-    token: str | None
-
-
-@define(eq=False)
-class Site:
-    """One room of one story."""
-
-    story: Story
-    room_id: str
-    happenings: list[Happening] = field(factory=list)
-    forgotten: dict[str, int] = field(factory=dict)
-    ends: list[int] = field(factory=list)  # how much had happened at the end of each stretch
-    named: dict[str, str] = field(factory=dict)  # events that have a part to play
-    fates: dict[str, Fate] = field(factory=dict)
-    _tale: Tale | None = None
-
-    @property
-    def tale(self) -> Tale:
-        """What has happened by now."""
-        if self._tale is None or len(self._tale.happenings) != len(self.happenings):
-            self._tale = Tale(tuple(self.happenings), dict(self.forgotten))
-        return self._tale
-
-    def number(self, event_id: str) -> int:
-        """The number of an event."""
-        return next(one.number for one in self.happenings if one.event_id == event_id)
 
 
 @define(eq=False)
@@ -131,6 +71,7 @@ class World:
     readers: dict[str, Account] = field(factory=dict)
     servers: dict[str, FakeServer] = field(factory=dict)
     sites: list[Site] = field(factory=list)
+    rooms: list[FarRoom] = field(factory=list)
     glimpses: list[Glimpse] = field(factory=list)
     gateway: Pushed = field(factory=Pushed)
     _marks: itertools.count[int] = field(factory=lambda: itertools.count(1))
@@ -195,6 +136,8 @@ class World:
             await self.note(site)
             site.forgotten[who.user_id] = len(site.happenings) - 1
             await self.do(who, "POST", f"{room}/forget", {})
+        elif name in GUESTS and what in ("join", "leave"):
+            await self._move_guest(site, name, what)
         elif what in ("join", "leave"):
             await self.do(who, "POST", f"{room}/{what}", {"reason": self.mark()})
         elif what == "knock":
@@ -203,6 +146,34 @@ class World:
         else:
             body = {"user_id": who.user_id, "reason": self.mark()}
             await self.do(self.ann, "POST", f"{room}/{what}", body)
+
+    async def _move_guest(self, site: Site, name: str, what: str) -> None:
+        """Who is a guest tries to come in, and leaves where he is."""
+        who, path = self.readers[name], f"/v3/rooms/{q(site.room_id)}/{what}"
+        await self.note(site)
+        if what == "join":
+            self.land.clock.step(1_000)
+            got = await self.ask(who, "POST", path, {"reason": self.mark()})
+            site.attempts.append(Attempt(name, len(site.happenings) - 1, got))
+        elif site.tale.is_joined(who.user_id):
+            await self.do(who, "POST", path, {"reason": self.mark()})
+
+    async def _let_guests(self, site: Site, value: object) -> None:
+        """Open or close the room to guests, and wait until those inside are gone."""
+        content = {"guest_access": value, "mark": self.mark()}
+        await self.put_state(site, GUEST_ACCESS, content)
+        guests = [self.readers[name].user_id for name in GUESTS]
+        with trio.move_on_after(1):  # who is not put out is found later
+            await self.note(site)
+            while value != OPEN and any(map(site.tale.is_joined, guests)):
+                await trio.sleep(0.005)
+                await self.note(site)
+
+    async def come_back(self, site: Site) -> None:
+        """Who was banned from another server's room tries to come in."""
+        await self.note(site)
+        got = await self.ask(self.readers[EXILE], "POST", f"/v3/join/{q(site.room_id)}", {})
+        site.attempts.append(Attempt(EXILE, len(site.happenings) - 1, got))
 
     async def move_far(self, site: Site, server: str, localpart: str, what: str) -> None:
         """The same of a user of another server."""
@@ -214,6 +185,11 @@ class World:
         self.land.clock.step(1_000)
         rules = ROOM_VERSIONS[site.story.version]
         room = q(site.room_id)
+        if site.story.is_far:  # our server cannot let anybody in yet: somebody else has
+            await self.note(site)
+            made = membership_pdu(site, user, what, reason=self.mark())
+            await self._hand_in(far, hash_and_sign_event(rules, made, far.name, far.key))
+            return
         target = f"{V1}/make_{what}/{room}/{q(user)}?ver={site.story.version}"
         status, made = await far.call(self.town, "GET", target)
         assert status == 200, (target, made)
@@ -250,14 +226,13 @@ class World:
         }
         signed = hash_and_sign_event(rules, pdu, far.name, far.key)
         event_id = str(parse_event(rules, signed).event_id)
-        body = {
-            "origin": server,
-            "origin_server_ts": self.land.clock.now_ms(),
-            "pdus": [signed],
-        }
+        await self._hand_in(far, signed)
+        return event_id
+
+    async def _hand_in(self, far: FakeServer, pdu: Any) -> None:
+        body = {"origin": far.name, "origin_server_ts": self.land.clock.now_ms(), "pdus": [pdu]}
         status, answer = await far.call(self.town, "PUT", f"{V1}/send/{self.mark()}", body)
         assert status == 200, answer
-        return event_id
 
     # --- what is noted
 
@@ -277,7 +252,6 @@ class World:
             event = stored.event
             if event.event_id in known:
                 continue
-            found = WORD.search(json.dumps(event.json["content"], default=str))
             number = len(site.happenings)
             content = json.loads(json.dumps(event.json["content"], default=dict))
             if event.redacts is not None:
@@ -293,21 +267,58 @@ class World:
                     content,
                     event.origin_server_ts,
                     tuple(known[one] for one in event.prev_event_ids),
-                    None if found is None else found[0],
+                    found_mark(event),
                     site.fates.get(event.event_id, Fate.ACCEPTED),
                 )
             )
 
     # --- the stories
 
+    async def begin_far(self, story: Story) -> Site:
+        """Come into a room of another server without its members."""
+        far = self.land.fake(f"far{len(self.rooms)}.test")
+        room = FarRoom(far, story.version, player=self)
+        room.furnish(story, self.readers[EXILE].user_id)
+        room.open()
+        site = Site(story, room.room_id, room.happenings(), before=len(room.events))
+        site.is_partial = True
+        path = f"/v3/join/{q(room.room_id)}"
+        await self.do(self.ann, "POST", path, {}, server_name=far.name)
+        await self.note(site)
+        room.site = site
+        self.sites.append(site)
+        self.rooms.append(room)
+        await self.do(self.pest, "POST", path, {})
+        return site
+
+    async def make_whole(self) -> None:
+        """Let the other servers tell who is in their rooms, and wait until it is known."""
+        for room in self.rooms:
+            room.may_tell.set()
+        for site in self.sites:
+
+            def is_partial(tx: Any, room_id: Any = site.room_id) -> bool:
+                room = names.room_nid(tx, room_id)
+                return room is None or joins.partial(tx, room) is not None
+
+            with trio.fail_after(60):
+                while self.town.store.read(is_partial):
+                    await trio.sleep(0.01)
+            site.is_partial = False
+
     async def begin(self, story: Story) -> Site:
         """Make a room."""
+        if story.is_far:
+            return await self.begin_far(story)
         state = [
             {"type": "m.room.join_rules", "content": {"join_rule": "public", "mark": self.mark()}}
         ]
         if story.visibility != ABSENT:
             content = {"history_visibility": story.visibility, "mark": self.mark()}
             state.append({"type": "m.room.history_visibility", "content": content})
+        if 0 in story.guests:
+            content = {"guest_access": story.guests[0], "mark": self.mark()}
+            state.append({"type": GUEST_ACCESS, "content": content})
         body = {
             "preset": "private_chat",
             "room_version": story.version,
@@ -316,7 +327,7 @@ class World:
             "power_level_content_override": {"invite": 50, "notifications": {"room": 50}},
             "creation_content": {"mark": self.mark()},
         }
-        presets = {name: (rule, "forbidden", guests) for name, (rule, _, guests) in _PRESETS}
+        presets = {name: (rule, "forbidden", "forbidden") for name, (rule, _, _) in _PRESETS}
         with patch.object(create, "PRESETS", presets):
             made = await self.do(self.ann, "POST", "/v3/createRoom", body)
         site = Site(story, str(made["room_id"]))
@@ -327,6 +338,8 @@ class World:
     async def stretch(self, site: Site, number: int) -> None:
         """Let one stretch of time pass in a room."""
         story = site.story
+        if number and number in story.guests:
+            await self._let_guests(site, story.guests[number])
         if number == KNOCKING and story.has_knocking:
             await self.put_state(
                 site, "m.room.join_rules", {"join_rule": "knock", "mark": self.mark()}
@@ -345,6 +358,8 @@ class World:
             for localpart, moves in users.items():
                 for what in moves.get(number, ()):
                     await self.move_far(site, server, localpart, what)
+        if site.story.is_far and number == 4:
+            await self.come_back(site)
         if number == CLOSED_OUT:
             acl = {"allow": ["*"], "deny": ["closed.test"], "mark": self.mark()}
             await self.put_state(site, "m.room.server_acl", acl)
@@ -414,7 +429,10 @@ class World:
         for name, who in self.readers.items():
             old = self._tokens.get((name, "v3"))
             query = {} if old is None else {"since": old}
-            content = json.dumps({"room": {"timeline": {"limit": 100}}})
+            wanted: dict[str, Any] = {"timeline": {"limit": 100}}
+            if self.rooms:
+                wanted["state"] = {"lazy_load_members": True}
+            content = json.dumps({"room": wanted})
             got = await self.ask(who, "GET", "/v3/sync", filter=content, **query)
             assert got.status == 200, got
             self._tokens[name, "v3"] = token = got.json["next_batch"]
@@ -429,7 +447,7 @@ class World:
         self, who: Account, form: str, pos: str | None, connection: str, **more: Any
     ) -> Got:
         """Sliding sync of all rooms."""
-        wanted = EVERYTHING[form]
+        wanted = LAZY[form] if any(one.is_partial for one in self.sites) else EVERYTHING[form]
         lists = {"all": {**wanted, "ranges": [[0, 99]]} if form == "unstable" else wanted}
         if form != "unstable":
             lists = {"all": {**wanted, "range": [0, 99]}}
@@ -455,38 +473,4 @@ class World:
 _PRESETS = tuple(create.PRESETS.items())
 
 
-def _signed_invite(far: FakeServer, request: Request, body: Any) -> Any:
-    rules = ROOM_VERSIONS[body["room_version"]]
-    return {"event": hash_and_sign_event(rules, body["event"], far.name, far.key)}
-
-
-@asynccontextmanager
-async def world(folder: Path, stories: Sequence[Story]) -> AsyncIterator[World]:
-    """A world in which the stories have been played to the end."""
-    async with country(folder) as land:
-        town = await land.town(HOME)
-        made = World(land, town, await town.register("ann"), await town.register("pest"))
-        for name in READERS:
-            made.readers[name] = who = await town.register(name)
-            await made.do(who, "POST", "/v3/pushers/set", pusher(name))
-        assert town.base is not None
-        made.gateway.start(land.nursery, town.base)
-        for name in SERVERS:
-            far = made.servers[name] = land.fake(name)
-            far.answers["invite"] = partial(_signed_invite, far)
-            far.answers["send"] = {"pdus": {}}
-        ignorer = made.readers["ignorer"]
-        path = f"/v3/user/{q(ignorer.user_id)}/account_data/m.ignored_user_list"
-        await made.do(ignorer, "PUT", path, {"ignored_users": {f"@pest:{HOME}": {}}})
-        for story in stories:
-            await made.begin(story)
-        for number in range(STRETCHES):
-            for site in made.sites:
-                await made.stretch(site, number)
-            await made.look(number)
-        await made.finish()
-        await trio.sleep(0.3)  # what goes to others goes
-        yield made
-
-
-__all__ = ["Account", "Got", "Site", "World", "q", "words", "world"]
+__all__ = ["Account", "Got", "Site", "World", "q", "words"]
