@@ -40,6 +40,8 @@ def check(pusher: Pusher, guard: AddressGuard) -> None:
         raise InvalidParam(f"Names of a pusher have at most {MAX_TEXT} characters.")
     if len(encode(dict(pusher.data))) > MAX_DATA:
         raise InvalidParam(f"`data` has at most {MAX_DATA} bytes.")
+    if pusher.is_mail:
+        return
     url = pusher.data.get("url")
     if not isinstance(url, str):
         raise InvalidParam("`data` holds the `url` of a push gateway.")
@@ -66,7 +68,7 @@ def put(tx: Tx, who: Session, pusher: Pusher, *, append: bool) -> None:
 def shown(pusher: Pusher) -> dict[str, Json]:
     """A pusher as clients see it."""
     found: dict[str, Json] = {
-        "kind": "http",
+        "kind": "email" if pusher.is_mail else "http",
         "app_id": pusher.app_id,
         "pushkey": pusher.pushkey,
         "app_display_name": pusher.app_display_name,

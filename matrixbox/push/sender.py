@@ -166,6 +166,8 @@ class PushSender:
         known, self._queues, self._by_user = self._queues, {}, {}
         now_s, now_ms = trio.current_time(), self.env.clock.now_ms()
         for pusher, progress in pushers.everything(tx):
+            if pusher.is_mail:
+                continue
             queue = known.get(pusher.nid)
             if queue is None:
                 queue = Queue.of(pusher, progress, now_s, now_ms)

@@ -21,6 +21,11 @@ def push_services(
     settings: Settings, base: Base, federation: Federation, gateway: Gateway | None = None
 ) -> Iterator[tuple[str, Service]]:
     """What runs for as long as the server does, by name; a simulation brings its own gateway."""
+    if settings.email.smtp_host:
+        # Households that send no mail do not load what writes it.
+        from matrixbox.push.mailing import MailPusher  # noqa: PLC0415
+
+        yield "push.mail", MailPusher(base.store, base.env).run
     if gateway is not None:
         yield "push.sender", PushSender(base.store, base.env, gateway).run
         return

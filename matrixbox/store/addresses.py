@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from attrs import astuple, frozen
 
+from matrixbox.store import pushers
 from matrixbox.store.nids import UserNid
 from matrixbox.store.transaction import Tx
 
@@ -93,6 +94,8 @@ def remove(tx: Tx, user: UserNid, medium: str, address: str) -> None:
         address,
         user,
     )
+    if medium == EMAIL:
+        pushers.remove_of(tx, user, pushers.MAIL_APP, address)
 
 
 def forget_user(tx: Tx, user: UserNid) -> None:

@@ -17,6 +17,8 @@ TOPIC = "push"
 """Rings when there may be something to push."""
 CHANGED = "pushers"
 """Rings when a pusher was set or removed."""
+MAIL_APP = "m.email"
+"""The app of pushers that write to an e-mail address: their key."""
 
 
 @frozen
@@ -35,6 +37,11 @@ class Pusher:
     set_ms: int
 
     @property
+    def is_mail(self) -> bool:
+        """Whether it writes e-mail; of such an app, others have the URL of a gateway."""
+        return self.app_id == MAIL_APP and "url" not in self.data
+
+    @property
     def url(self) -> str:
         """Where its gateway is."""
         return str(self.data.get("url", ""))
@@ -47,7 +54,10 @@ class Pusher:
 
 @frozen
 class Progress:
-    """How far a pusher is, and whether its gateway answers."""
+    """How far a pusher is, and whether its gateway answers.
+
+    Of one that writes e-mail, `failures` are mails in a row after which nothing was read.
+    """
 
     cursor: int  # what happened up to this position has been sent, or was not worth it
     badge: int | None  # the number that the gateway was told last

@@ -6,14 +6,19 @@ Matrix v1.19, Client-Server API, "Push Notifications", "Listing Notifications" (
 
 from __future__ import annotations
 
+from attrs import evolve
+
+from matrixbox.accounts.addresses import parse_email
 from matrixbox.api import parse
 from matrixbox.api.answers import JSON_HEADERS, Response
 from matrixbox.api.call import Call
+from matrixbox.api.client.stages import sends_mail
 from matrixbox.api.routes import Auth, RouteTable
 from matrixbox.core.json import Json, encode
 from matrixbox.errors import BadJson, InvalidParam, MissingParam
 from matrixbox.push import pushers
 from matrixbox.push.gateway import guard_of
+from matrixbox.store import addresses
 from matrixbox.store import pushers as stored
 from matrixbox.store.caches import Session
 from matrixbox.store.pushers import Pusher, PusherNid
@@ -44,10 +49,14 @@ async def set_pusher(call: Call) -> dict[str, Json]:
     if kind is None:
         await store.write(stored.remove_of, who.user, app_id, pushkey)
         return {}
-    if kind != "http":
-        raise InvalidParam("This server has pushers of the kind `http` only.")
     append = parse.flag(body, "append")
     pusher = _pusher(call, body, app_id, pushkey)
+    if kind == "email":
+        pusher = _to_address(call, pusher)
+    elif kind != "http":
+        raise InvalidParam("Pushers are of the kind `http` or `email`.")
+    elif pusher.is_mail:
+        raise InvalidParam("`data` holds the `url` of a push gateway.")
     pushers.check(pusher, guard_of(call.services.settings.outbound))
     await store.write(_put, who, pusher, append)
     return {}
@@ -76,6 +85,19 @@ def _pusher(call: Call, body: parse.Body, app_id: str, pushkey: str) -> Pusher:
         data=data,
         set_ms=call.services.env.clock.now_ms(),
     )
+
+
+def _to_address(call: Call, pusher: Pusher) -> Pusher:
+    """A pusher that writes to one of the caller's own addresses ([E.06])."""
+    if not sends_mail(call):
+        raise InvalidParam("This server sends no e-mail: it has pushers of the kind `http` only.")
+    if pusher.app_id != stored.MAIL_APP:
+        raise InvalidParam(f"`app_id` of a pusher of the kind `email` is `{stored.MAIL_APP}`.")
+    address = parse_email(pusher.pushkey)
+    if call.services.store.read(addresses.owner, address) != call.requester.user:
+        raise InvalidParam("That address is not one of your account's.")
+    data = {key: value for key, value in pusher.data.items() if key not in ("url", "format")}
+    return evolve(pusher, pushkey=address, data=data)
 
 
 @routes.get("/_matrix/client/v3/notifications", auth=Auth.USER)

@@ -441,3 +441,30 @@ def not_too_much_mail(house: House) -> None:
             break
     assert (answer.status, attempt) == (429, 6)
     assert house.ask("POST", FOR_PASSWORD, body={**body, "email": address(house)}).status == 200
+
+
+@covers(settings=MAILING)
+def mail_about_what_is_unread(house: House) -> None:
+    """E.06: pushers of the kind `email` write to one's own addresses."""
+    alice, mail = house.user("alice"), address(house)
+    setting, listing = "/v3/pushers/set", "/v3/pushers"
+    wanted: dict[str, Any] = {
+        "kind": "email",
+        "app_id": "m.email",
+        "pushkey": mail,
+        "app_display_name": "E-mail",
+        "device_display_name": mail,
+        "lang": "en",
+        "data": {},
+    }
+    alice.bad(400, "M_INVALID_PARAM", "POST", setting, body=wanted)
+    add(alice, mail)
+    for unfit in ({"app_id": "test.app"}, {"pushkey": "nobody"}, {"pushkey": ""}):
+        alice.bad(400, "M_INVALID_PARAM", "POST", setting, body={**wanted, **unfit})
+    house.user("bob").bad(400, "M_INVALID_PARAM", "POST", setting, body=wanted)
+    more = {"pushkey": mail.upper(), "data": {"url": "https://push.test/"}}
+    assert alice.good("POST", setting, body={**wanted, **more}) == {}
+    (shown,) = alice.good("GET", listing)["pushers"]
+    assert {key: shown[key] for key in wanted} == wanted
+    alice.good("POST", f"{MINE}/delete", body={"medium": "email", "address": mail})
+    assert alice.good("GET", listing)["pushers"] == []

@@ -78,6 +78,8 @@ def pushers(house: House) -> None:
         {"app_id": ""},
         {"lang": "x" * 256},
         {"kind": "email"},
+        {"kind": "email", "app_id": "m.email", "pushkey": "a@example.org", "data": {}},
+        {"app_id": "m.email", "data": {}},
         {"kind": "smoke"},
         {"data": {"url": URL, "more": "x" * 17_000}},
     ):
