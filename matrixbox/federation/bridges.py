@@ -5,7 +5,8 @@ Matrix v1.19, Server-Server API, "Backfilling and retrieving missing events" ([B
 or a lie.  So the history before it is asked for in the background, of one server after the other,
 until it meets what is known here; then the states come from the events (``rooms.revising``).  How
 much is fetched for one gap is bounded, and so is how often it is tried.  Of a gap that goes back to
-before our time in the room little is fetched: there may be years of history behind it.
+before our time in the room, or before we came back to it, little is fetched: there may be years of
+history behind it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from matrixbox.store import events, hearsay, inbound
 from matrixbox.store.changes import StreamPos
 from matrixbox.store.database import Store
 from matrixbox.store.errors import StoreError
+from matrixbox.store.events import Status
 from matrixbox.store.hearsay import Told
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -99,7 +101,8 @@ def _gap(tx: Tx, env: Env, told: Told) -> Gap | None:
     if not missing or not residence.is_followed(tx, env, told.room):
         return None
     pages = told.pages
-    if _is_before_us(tx, told.room, stored.event.depth):
+    came_back = not stored.status & Status.HEARSAY
+    if came_back or _is_before_us(tx, told.room, stored.event.depth):
         if told.attempts >= BEFORE_US_ATTEMPTS:
             return None
         pages = min(pages, BEFORE_US_PAGES)

@@ -9,11 +9,12 @@ is either joined or not.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-from matrixbox.core.events import CREATE, Event, membership_of
+from matrixbox.core.events import CREATE, Event, StateMap, membership_of
 from matrixbox.core.identifiers import EventId, RoomId, ServerName, UserId, server_of
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.rooms import checks, commit, outliers, succession, unchecked
@@ -25,6 +26,7 @@ from matrixbox.store import (
     events,
     inbound,
     joins,
+    members,
     names,
     outbound,
     rooms,
@@ -42,6 +44,8 @@ from matrixbox.store.transaction import Tx
 from matrixbox.store.undecided import Kept
 
 MEMBER = "m.room.member"
+MAX_OURS = 1_000  # users of ours who were in a room before
+_OUT = (Membership.LEAVE, Membership.BAN)
 
 State = Mapping[SlotNid, EventNid]
 
@@ -138,7 +142,10 @@ def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:
         state = {**_voucher_of(tx, room, arrived.join), **state}
     before = snapshots.derive(tx, snapshots.EMPTY, state)
     auth = _judged(tx, room, arrived.join, SnapshotState(tx, before))
-    ends = _not_handed_over(tx, env, room, arrived.server)
+    ends = _not_handed_over(tx, env, room, arrived.server, SnapshotState(tx, before), auth)
+    if arrived.partial is not None:
+        state = {**_ours_who_are_out(tx, room, arrived.join), **state}
+        before = snapshots.derive(tx, snapshots.EMPTY, state)
     lay(tx, env, room, state)
     # What was the room's end is past; it is part of the history that our join closes.
     rooms.set_head(tx, room, Head(ends, before))
@@ -159,11 +166,21 @@ def finish(tx: Tx, env: Env, room: RoomNid, arrived: Arrived) -> StoredEvent:
     return stored
 
 
-def _not_handed_over(tx: Tx, env: Env, room: RoomNid, server: ServerName) -> tuple[EventNid, ...]:
+def _not_handed_over(
+    tx: Tx,
+    env: Env,
+    room: RoomNid,
+    server: ServerName,
+    told: StateMap,
+    cited: Sequence[StoredEvent],
+) -> tuple[EventNid, ...]:
     """The old ends of the graph that are ours, and that the server which let us in is still owed.
 
     It cannot have had them, so our join does not stand on them, and what it told lacks them: they
-    stay ends, and their states are resolved with that of the join.
+    stay ends, and their states are resolved with that of the join.  Or it had them, and only its
+    answer was lost: then those failed there (check 6) that the state does not allow which it has
+    told, or what our join cites where members are left out.  Nobody ever joins such an end, and it
+    could put our user out again.
     """
     head, number = rooms.head(tx, room), outbound.server_of(tx, server)
     if head is None or number is None:
@@ -172,9 +189,35 @@ def _not_handed_over(tx: Tx, env: Env, room: RoomNid, server: ServerName) -> tup
     return tuple(
         nid
         for nid in head.extremities
-        if server_of(events.by_nid(tx, nid).event.sender) == env.server_name
+        if server_of((event := events.by_nid(tx, nid).event).sender) == env.server_name
         and outbound.is_owed(tx, number, room, nid, after)
+        and _is_allowed(tx, event, told, cited)
     )
+
+
+def _is_allowed(tx: Tx, event: Event, told: StateMap, cited: Sequence[StoredEvent]) -> bool:
+    """Whether a state allows an event, with what our join and the event cite where it has none."""
+    own = (events.by_id(tx, event_id) for event_id in event.auth_event_ids)
+    known = [*(one for one in own if one is not None), *cited]  # the last one counts
+    rest = {(one.event.type, one.event.state_key or ""): one.event for one in known}
+    state = ChainMap(told, rest)  # type: ignore[arg-type]  # it is only read
+    return not checks.judge_by_state(event.rules, event, state, Status.SOFT_FAILED).status
+
+
+def _ours_who_are_out(tx: Tx, room: RoomNid, join: Event) -> State:
+    """The leaves and bans of users of ours, but for the one who joins, as they are known here.
+
+    The members of the state that was told are still to come.  Meanwhile a late event of a branch on
+    which these users were in the room would bring them back: they would be the only ones for whom
+    nobody else takes us to be in it, and who could never be told the rest.
+    """
+    found: dict[SlotNid, EventNid] = {}
+    for one in members.local_gone(tx, room, MAX_OURS, forgotten=True):
+        user_id = names.user_id(tx, one.user)
+        slot = names.slot_nid(tx, (MEMBER, user_id))
+        if user_id != join.sender and slot and one.event and one.membership in _OUT:
+            found[slot] = one.event
+    return found
 
 
 def _voucher_of(tx: Tx, room: RoomNid, join: Event) -> State:

@@ -161,6 +161,8 @@ def _move_head(tx: Tx, env: Env, candidate: Candidate, stored: StoredEvent, end:
     current = _resolved_end(tx, env, candidate, stored, others, end.following)
     rooms.set_head(tx, candidate.room, Head((*others, stored.nid), current))
     event = stored.event
+    if others:
+        _doubt_that_it_is_new(tx, env, candidate)
     if others and current != end.following and _is_new_branch(candidate, head):
         pos = max(end.pos, tx.changed())
         tell_the_parted(tx, env, candidate.room, end.following, current, pos)
@@ -174,6 +176,31 @@ def _move_head(tx: Tx, env: Env, candidate: Candidate, stored: StoredEvent, end:
     else:
         changes = snapshots.difference(tx, head.snapshot, current)
     change_current_state(tx, env, candidate.room, end.pos, changes)
+
+
+def _doubt_that_it_is_new(tx: Tx, env: Env, candidate: Candidate) -> None:
+    """Have the history looked at before a join of ours that an event may belong to.
+
+    All that the event comes after is from an earlier time of ours in the room, and it is less deep
+    than the join by which we came back.  It is a branch of its own, or what others did while we
+    were away and the server that let us in has seen: then it is no end of the room, and its state
+    would put those out who have come since (T020).
+    """
+    event, room = candidate.event, candidate.room
+    if not candidate.prev:
+        return
+    newest = max(parent.nid for parent in candidate.prev)
+    for nid in {nid for nid, _ in rooms.gaps(tx, room) if nid > newest}:
+        join = events.by_nid(tx, nid)
+        if (
+            join.event.type == MEMBER
+            and server_of(join.event.sender) == env.server_name
+            and not join.status & Status.HEARSAY
+            and event.depth < join.event.depth
+            and hearsay.get(tx, nid) is None
+        ):
+            told = Told(nid, room, SnapshotNid(join.snapshot or 0), MAX_PAGES)
+            hearsay.put(tx, told, env.clock.now_ms() + FIRST_PAUSE_MS)
 
 
 def _is_new_branch(candidate: Candidate, head: Head) -> bool:

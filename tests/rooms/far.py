@@ -18,7 +18,7 @@ from matrixbox.core.identifiers import EventId, RoomId, server_of
 from matrixbox.core.resolve import resolve
 from matrixbox.core.room_versions import ROOM_VERSIONS, RoomRules
 from matrixbox.core.signing import SigningKey, citation, hash_and_sign_event
-from matrixbox.rooms import ingest
+from matrixbox.rooms import arrival, ingest
 from matrixbox.rooms.commit import Candidate
 from matrixbox.store import events, names, rooms
 from matrixbox.store.caches import StoredEvent
@@ -237,6 +237,30 @@ def receive(tx: Any, env: Any, version: str, event: Event) -> StoredEvent:
         assert None not in found, "what an event cites has to be here before it"
         cited.append(found)
     return ingest.receive(tx, env, Candidate(event, room, event.rules, cited[0], cited[1]))
+
+
+def arrive(
+    tx: Any,
+    env: Any,
+    *,
+    graph: Graph,
+    ours: Event,
+    with_members: bool = True,
+    unseen: Sequence[Event] = (),
+) -> RoomNid:
+    """Come into a room by a join of ours; what is older is state or auth chain, or unseen."""
+    room = arrival.begin(tx, env, graph.room_id, graph.rules)
+    older = [one for one in graph.events.values() if one.depth < ours.depth and one not in unseen]
+    arrival.admit(tx, env, room, graph.rules, older, set())
+    state = {
+        names.slot_nid(tx, key): events.nid_of(tx, name)
+        for key, name in graph.before[ours.event_id].items()
+        if with_members or key[0] != "m.room.member"
+    }
+    far = server_of(graph.creator)
+    left_out = None if with_members else arrival.Partial(far, (far,))
+    arrival.finish(tx, env, room, arrival.Arrived(ours, state, far, left_out))
+    return room
 
 
 @define(eq=False)

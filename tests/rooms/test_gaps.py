@@ -16,15 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from matrixbox.core.events import Event
-from matrixbox.core.identifiers import ServerName
-from matrixbox.rooms import arrival, gaps
+from matrixbox.rooms import gaps
 from matrixbox.rooms.letting_in import Lack, Outcome, Verdict
 from matrixbox.rooms.remote import StateIds
 from matrixbox.store import events, inbound, names, rooms, snapshots
 from matrixbox.store.events import Status
-from matrixbox.store.nids import RoomNid
-from tests.rooms.far import CREATOR, Graph
+from tests.rooms.far import CREATOR, Graph, arrive
 from tests.rooms.far_remote import Far, far_household
 from tests.rooms.random_graphs import VERSIONS
 from tests.rooms.test_receipt_steps import ANN, BOB, EVE, begun, names_of, room_with, wait_for
@@ -284,19 +281,6 @@ async def test_a_late_parent_is_no_end_of_the_room(autojump_clock):
         now = far.house.store.read(rooms.head, room).extremities
         assert far.house.stored(second.event_id).nid not in now
         assert third_nid in now
-
-
-def arrive(tx: Any, env: Any, *, graph: Graph, ours: Event) -> RoomNid:
-    """Come into a room by a join of ours; all that is older is state or auth chain."""
-    room = arrival.begin(tx, env, graph.room_id, graph.rules)
-    older = [event for event in graph.events.values() if event.depth < ours.depth]
-    arrival.admit(tx, env, room, graph.rules, older, set())
-    state = {
-        names.slot_nid(tx, key): events.nid_of(tx, name)
-        for key, name in graph.before[ours.event_id].items()
-    }
-    arrival.finish(tx, env, room, arrival.Arrived(ours, state, ServerName("far.test")))
-    return room
 
 
 async def test_t020_old_events_sent_again_are_no_ends_of_the_room(autojump_clock):

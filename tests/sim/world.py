@@ -94,7 +94,9 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
     effect; so it goes on alone until it is restarted, or its user joins anew.  A kick or a ban
     that has prevailed is told to it.  But where that came too late for it, since it had heard first
     that who sent it was out, it has to be without effect there (check 6) until an event comes which
-    cites it; and events go to nobody who is out.
+    cites it; and events go to nobody who is out.  Nor is there anything to tell of a leave of its
+    own, which it has: in rooms of version 1 a merge of branches can bring its user back, by an
+    invitation that fails, and others do not see that merge.
     """
     if other.has_joined(server):
         return False
@@ -108,7 +110,8 @@ def parted_unheard(server: str, own: Look, other: Look) -> bool:
             continue
         event = other.events[found]
         is_told = event["content"].get("membership") == "ban" or join in named(event["auth_events"])
-        if is_told and found not in own.soft_failed:
+        is_its_own = server_of(event["sender"]) == server and found in own.rooted
+        if is_told and not is_its_own and found not in own.soft_failed:
             return False  # which it has to be told
     return True
 
