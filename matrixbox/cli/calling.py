@@ -6,6 +6,7 @@ The running server is asked; when none runs, it is done on the database.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -13,7 +14,7 @@ from typing import TypeAlias
 import trio
 
 from matrixbox.cli.common import Refused, settings_of, tell
-from matrixbox.config import EXIT_CONFIG, Settings
+from matrixbox.config import EXIT_CONFIG, Settings, default_data_dir
 from matrixbox.core.json import Json
 from matrixbox.datafolder import DataFolder, FolderError
 from matrixbox.errors import MatrixError
@@ -21,6 +22,11 @@ from matrixbox.household import control
 from matrixbox.household.checking import EXIT_DATABASE
 from matrixbox.keyfile import EXIT_KEY, KeyFileError
 from matrixbox.store.errors import StoreError
+
+_NO_DATA = (
+    "There is no data of a server in {folder}. Let `data_dir` in the configuration name the folder"
+    " that the server uses, or start the server here first."
+)
 
 Argument: TypeAlias = "Json | Callable[[], Json]"
 
@@ -40,7 +46,7 @@ def run(
         return EXIT_CONFIG
     try:
         given = {key: value() if callable(value) else value for key, value in arguments.items()}
-        result = _call_server(settings, name, given)
+        result = _call_server(settings, name, given, is_configured=options.config is not None)
     except Refused as error:
         tell(str(error))
         return error.exit_code
@@ -48,8 +54,14 @@ def run(
     return 0
 
 
-def _call_server(settings: Settings, name: str, arguments: Mapping[str, Json]) -> Json:
-    """Ask the running server; when none runs, do it here. Raises Refused."""
+def _call_server(
+    settings: Settings, name: str, arguments: Mapping[str, Json], *, is_configured: bool
+) -> Json:
+    """Ask the running server; when none runs, do it here. Raises Refused.
+
+    Where a configuration does not name the data folder, it depends on who asks: systemd's is
+    another one than that of a person at a terminal, who would make a second server in theirs.
+    """
     assert settings.server.data_dir is not None  # `load` has chosen one
     folder = DataFolder(settings.server.data_dir)
     try:
@@ -57,6 +69,9 @@ def _call_server(settings: Settings, name: str, arguments: Mapping[str, Json]) -
     except control.ControlError as error:
         raise Refused(str(error)) from error
     except control.NotRunning:
+        is_guessed = is_configured and folder.path == default_data_dir(os.environ)
+        if is_guessed and not (folder.database.exists() or folder.signing_key.exists()):
+            raise Refused(_NO_DATA.format(folder=folder.path)) from None
         return _call_here(settings, name, arguments)
 
 

@@ -112,7 +112,8 @@ def _init(commands: Any) -> None:
     command.add_argument(
         "--config-only",
         action="store_true",
-        help="only the configuration file; data folder and key are made by the first start",
+        help="for a system service: only the configuration file; the first start makes the data"
+        " folder /var/lib/matrixbox and the key",
     )
 
 

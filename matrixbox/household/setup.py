@@ -25,6 +25,10 @@ _INTRODUCTION = """\
 """
 
 
+SERVICE_DATA = Path("/var/lib/matrixbox")
+"""The data folder of the system service; `packaging/matrixbox.service` has it made."""
+
+
 class SetupError(Exception):
     """The server cannot be set up like this; the text says what to do."""
 
@@ -42,7 +46,8 @@ def create(name: str, folder: Path, *, config_only: bool) -> NewServer:
     """Make the folder of a new server. Raises SetupError; what exists is never overwritten.
 
     With `config_only`, data folder and key are left to the first start: under systemd the data
-    folder belongs to a user that does not exist yet.
+    folder belongs to a user that does not exist yet.  It is named in the configuration, so that
+    the command line finds it too.
     """
     try:
         server_name = parse_server_name(name)
@@ -71,7 +76,7 @@ def create(name: str, folder: Path, *, config_only: bool) -> NewServer:
 
 def _config_text(name: ServerName, *, config_only: bool) -> str:
     values: dict[str, dict[str, object]] = {
-        "server": {"name": name, "data_dir": None if config_only else Path("data")},
+        "server": {"name": name, "data_dir": SERVICE_DATA if config_only else Path("data")},
         "listen": {"http": ("127.0.0.1:8008",), "https": ()},
         "tls": {"mode": "off", "cert": None, "key": None},
         "registration": {"open": False},

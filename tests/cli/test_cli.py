@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import io
 import os
 import socket
@@ -146,9 +147,19 @@ def test_init_with_a_port_or_an_address_makes_a_sensible_folder(home):
 def test_init_of_the_configuration_only_leaves_the_rest_to_the_first_start(home):
     assert run("init", "example.org", "--config-only", "--folder", "etc") == 0
     assert [path.name for path in (home / "etc").iterdir()] == ["matrixbox.toml"]
-    environment = {"STATE_DIRECTORY": "/var/lib/matrixbox"}
-    found = load(home / "etc" / "matrixbox.toml", environment)
-    assert found.server.data_dir == Path("/var/lib/matrixbox")
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(Path(cli.__file__).parents[2] / "packaging" / "matrixbox.service")
+    state_folder = Path("/var/lib") / unit["Service"]["StateDirectory"]
+    assert load(home / "etc" / "matrixbox.toml", {}).server.data_dir == state_folder
+
+
+def test_no_account_is_made_beside_the_server(home, capsys):
+    """A configuration that leaves the data folder to systemd, and a command line that is not it."""
+    config = home / "matrixbox.toml"
+    config.write_text('[server]\nname = "example.org"\n')
+    assert run("user", "list", "--config", config) == 1
+    assert "There is no data of a server in" in capsys.readouterr().err
+    assert [*home.iterdir()] == [config]
 
 
 @pytest.mark.parametrize(
