@@ -250,7 +250,7 @@ async def test_back_off_survives_a_restart(autojump_clock, tmp_path):
         assert len(far.asked) == tries
         assert world.destinations.failures("far.test") == tries
         far.up = True
-        await world.settle(2 * 3600)
+        await world.settle(24 * 3600)
         assert far.texts == ["hello"]
 
 
