@@ -16,7 +16,7 @@ import trio
 from matrixbox.cli.common import Refused, settings_of, tell
 from matrixbox.config import EXIT_CONFIG, Settings, default_data_dir
 from matrixbox.core.json import Json
-from matrixbox.datafolder import DataFolder, FolderError
+from matrixbox.datafolder import DataFolder, FolderError, FolderInUse
 from matrixbox.errors import MatrixError
 from matrixbox.household import control
 from matrixbox.household.checking import EXIT_DATABASE
@@ -87,8 +87,11 @@ def _call_here(settings: Settings, name: str, arguments: Mapping[str, Json]) -> 
         return trio.run(call)
     except MatrixError as error:
         raise Refused(error.text) from error
-    except FolderError as error:
+    except FolderInUse as error:
         raise Refused(str(error), error.exit_code) from error
+    except FolderError as error:
+        text = f"{error} Or start the server: while it runs, it is asked to do this."
+        raise Refused(text, error.exit_code) from error
     except KeyFileError as error:
         raise Refused(str(error), EXIT_KEY) from error
     except StoreError as error:

@@ -27,8 +27,11 @@ def init(options: argparse.Namespace) -> int:
         print(f"  signing key    {made.key}")
         print("                 Keep a copy in a safe place: without it the name is lost.")
     print("Next:")
-    print(f"  matrixbox check --config {made.config}")
-    print(f"  matrixbox serve --config {made.config}")
+    if made.key is None:
+        print("  systemctl enable --now matrixbox  (with packaging/matrixbox.service installed)")
+    else:
+        print(f"  matrixbox check --config {made.config}")
+        print(f"  matrixbox serve --config {made.config}")
     print(f"  matrixbox user add NAME --config {made.config}")
     return 0
 

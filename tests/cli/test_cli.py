@@ -144,8 +144,9 @@ def test_init_with_a_port_or_an_address_makes_a_sensible_folder(home):
     assert load(home / "six" / "matrixbox.toml").server.name == "[::1]:8448"
 
 
-def test_init_of_the_configuration_only_leaves_the_rest_to_the_first_start(home):
+def test_init_of_the_configuration_only_leaves_the_rest_to_the_first_start(home, capsys):
     assert run("init", "example.org", "--config-only", "--folder", "etc") == 0
+    assert "systemctl enable --now matrixbox" in capsys.readouterr().out
     assert [path.name for path in (home / "etc").iterdir()] == ["matrixbox.toml"]
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.read(Path(cli.__file__).parents[2] / "packaging" / "matrixbox.service")
