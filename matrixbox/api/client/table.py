@@ -41,7 +41,7 @@ from matrixbox.api.client import (
     typing,
     user_directory,
 )
-from matrixbox.api.pages import confirming, fallback
+from matrixbox.api.pages import confirming, fallback, signing_in
 from matrixbox.api.routes import RouteTable
 
 MODULES = (
@@ -77,6 +77,7 @@ MODULES = (
     server,
     session,
     shared_secret,
+    signing_in,
     sliding_sync,
     spaces,
     sync,

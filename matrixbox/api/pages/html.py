@@ -13,8 +13,13 @@ STYLE = (
 )
 
 
-def page(title: str, body: str, *, script: str = "", status: int = 200) -> Response:
-    """A whole page.  ``body`` is HTML, ``title`` is text, ``script`` is code of ours alone."""
+def page(
+    title: str, body: str, *, script: str = "", status: int = 200, asks_here: bool = False
+) -> Response:
+    """A whole page.  ``body`` is HTML, ``title`` is text, ``script`` is code of ours alone.
+
+    With ``asks_here`` the script may make requests to this server.
+    """
     nonce = secrets.token_urlsafe(16)
     code = f'<script nonce="{nonce}">{script}</script>' if script else ""
     html = (
@@ -23,8 +28,9 @@ def page(title: str, body: str, *, script: str = "", status: int = 200) -> Respo
         f'<style nonce="{nonce}">{STYLE}</style></head>'
         f"<body><h1>{escape(title)}</h1>{body}{code}</body></html>"
     )
+    asking = "connect-src 'self'; " if asks_here else ""
     policy = (
-        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; {asking}"
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
     return Response(

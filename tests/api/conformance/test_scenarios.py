@@ -24,7 +24,7 @@ TARGETS = {target.name: target for target in targets()}
 # Endpoints of ours that the specification describes in words only, or not at all.
 NOT_IN_THE_FILES = re.compile(
     r"\w+ (/_synapse/.*|/_matrix/client/unstable/.*|/_matrix/client/v4/sync"
-    r"|/_matrix/client/v3/auth/[^/]+/fallback/web)"
+    r"|/_matrix/client/v3/auth/[^/]+/fallback/web|/_matrix/static/.*)"
 )
 
 # Documented refusals that nothing provokes, and why. A server may always answer 429; this one

@@ -95,6 +95,17 @@ def logging_out_removes_the_device(house: House) -> None:
     third.bad(401, "M_UNKNOWN_TOKEN", "GET", WHOAMI)
 
 
+@requirement("C2.10", "T102")
+def the_page_for_signing_in_has_no_word_of_the_request(house: House) -> None:
+    """What it does is tried in tests/clients; here, that nobody writes into it or frames it."""
+    query = {"device_id": "<i>word", "redirect": "javascript:word"}
+    shown = house.connection.ask("GET", "/_matrix/static/client/login/", query=query)
+    assert shown.status == 200
+    assert b"onLogin" in shown.raw
+    assert b"word" not in shown.raw.replace(b"password", b"").replace(b"Password", b"")
+    assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
+
+
 @requirement("T103")
 def sessions_end_with_their_reason(house: House) -> None:
     new = {"new_password": "another password"}

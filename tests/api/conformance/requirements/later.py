@@ -27,7 +27,6 @@ FEDERATION = "other servers are not spoken to yet"
 
 LATER = {
     "C1.10": "the support page is part of the administration of a server",
-    "C2.10": "the page for signing in is part of the household's pages",
     "C2.11": OAUTH,
     "C2.12": OAUTH,
     "C3.06": "no terms are asked to be agreed to, and there is no OAuth",

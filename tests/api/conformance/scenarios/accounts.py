@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.api.conformance.house import PASSWORD, House, User
@@ -248,6 +249,26 @@ def a_stage_in_the_browser(house: House) -> None:
     house.good("POST", "/v3/register", body={**body, "auth": {"session": session}})
     house.bad(403, "M_FORBIDDEN", "GET", path, query="session=unknown", described=False)
     house.bad(400, "M_INVALID_PARAM", "GET", path, described=False)
+
+
+@covers("GET /_matrix/static/client/login/")
+def signing_in_in_the_browser(house: House) -> None:
+    """C2.10: no description has this page; a program in tests/clients goes through it."""
+    for path in ("/_matrix/static/client/login/", "/_matrix/static/client/login"):
+        query = {"device_id": "<b>PHONE</b>", "loginToken": "<b>"}
+        shown = house.connection.ask("GET", path, query=query)
+        assert shown.status == 200
+        assert shown.headers["content-type"] == "text/html; charset=utf-8"
+        text = shown.raw.decode()
+        assert "window.matrixLogin.onLogin(response)" in text
+        assert "<b>" not in text
+        policy = shown.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "connect-src 'self'" in policy
+        (nonce,) = {*re.findall(r'<script nonce="([^"]+)">', text)}
+        assert f"script-src 'nonce-{nonce}'" in policy
+        assert "frame-ancestors 'none'" in policy
+    house.bad(405, "M_UNRECOGNIZED", "POST", path, described=False)
 
 
 TOKEN_VALID = "/v1/register/m.login.registration_token/validity"
