@@ -141,6 +141,8 @@ class KeyService:
         self, keys: list[V], ask: Callable[[V], Awaitable[None]], timeout_s: float
     ) -> dict[str, Json]:
         """Ask several at the same time; what failed, by server."""
+        if not keys:
+            return {}
         failures: dict[str, Json] = {}
 
         async def one(key: V) -> None:
