@@ -13,7 +13,7 @@ from matrixbox.core.events import Event
 from tests.visibility.oracle import Fate, Happening, Tale
 from tests.visibility.story import Story
 
-WORD = re.compile(r"mk\d+k")
+WORD = re.compile(r"mk\d{6}k")  # so long that no hash has it by chance
 
 
 def q(text: str) -> str:

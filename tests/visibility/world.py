@@ -103,7 +103,7 @@ class World:
 
     def mark(self) -> str:
         """A word that stands nowhere else."""
-        return f"mk{next(self._marks)}k"
+        return f"mk{next(self._marks):06}k"
 
     # --- what people do
 
