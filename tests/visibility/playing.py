@@ -10,12 +10,13 @@ from typing import Any
 from unittest.mock import patch
 
 import trio
+from attrs import evolve
 
 from matrixbox.api.client import room_state
 from matrixbox.api.server import state as server_state
 from matrixbox.core.room_versions import ROOM_VERSIONS
 from matrixbox.core.signing import hash_and_sign_event
-from matrixbox.federation import completions
+from matrixbox.federation import completions, remotes
 from matrixbox.federation import joins as federation_joins
 from matrixbox.federation.transport import Request
 from tests.federation.towns import Country, FakeServer, country
@@ -30,8 +31,10 @@ def _signed_invite(far: FakeServer, request: Request, body: Any) -> Any:
     return {"event": hash_and_sign_event(rules, body["event"], far.name, far.key)}
 
 
-# How long is waited for the members of rooms that were joined without them.
+# How long is waited for the members of rooms that were joined without them; and for a server that
+# tells of them when all have looked, and is not to be left alone for it.
 PATIENCE = (
+    (remotes, "STATE_IDS_LIMITS", evolve(remotes.STATE_IDS_LIMITS, total_s=3600, idle_s=3600)),
     (federation_joins, "MEMBERS_S", 0.01),
     (federation_joins, "WAIT_FOR_MEMBERS_S", 0.01),
     (room_state, "MEMBERS_S", 0.01),
