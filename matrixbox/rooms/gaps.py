@@ -384,10 +384,9 @@ class Filling:
 
     async def _place_themselves(self) -> None:
         """Where parents cannot be had at all, the state before their children is asked for."""
-        lacking = [one for one in self.pool.values() if self._missing_of([one])]
-        for arrival in lacking[:MAX_STATES]:
+        for name in self._children_of_missing()[:MAX_STATES]:
             try:
-                await self._place(arrival)
+                await self._place(self.pool[name])
             except Unobtainable as error:
                 raise Unfinished(str(error)) from error
 

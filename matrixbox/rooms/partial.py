@@ -23,7 +23,7 @@ from matrixbox.rooms.arrival import MEMBER, State
 from matrixbox.rooms.checks import Surroundings
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.extremities import DUMMY
-from matrixbox.rooms.policy import policy_of
+from matrixbox.rooms.policy import allows_now
 from matrixbox.rooms.state import (
     MAX_INLINE_EVENTS,
     SnapshotState,
@@ -328,16 +328,14 @@ class _Again:
         Otherwise what somebody says who was put out of the room meanwhile would be shown, and would
         be an end of the room (T027).
         """
-        tx, policy = self.tx, policy_of(self.tx, self.room)
+        tx = self.tx
         released: list[Event] = []
         is_any = False
         for nid in self.doubted:
             stored = events.by_nid(tx, nid)
             event, status = stored.event, Status(stored.status) & ~Status.SOFT_FAILED
             state = WithMembers(SnapshotState(tx, current), (), released)
-            if checks.judge_by_state(event.rules, event, state, Status.SOFT_FAILED).status:
-                continue
-            if policy is not None and not policy.approves(event):
+            if not allows_now(tx, self.room, event, state):
                 continue
             is_any = True
             after = None if stored.after is None else SnapshotNid(stored.after)

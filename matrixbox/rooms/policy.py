@@ -17,16 +17,17 @@ from typing import Protocol
 import trio
 from attrs import evolve, frozen
 
-from matrixbox.core.events import Event
+from matrixbox.core.events import Event, StateMap
 from matrixbox.core.identifiers import InvalidIdentifier, ServerName, parse_server_name
 from matrixbox.core.json import Json
 from matrixbox.core.room_versions import RoomRules
 from matrixbox.core.signing import decode_base64, event_signature_valid, signatures_by
 from matrixbox.errors import Forbidden, RemoteError, RemoteRefused, Unavailable
-from matrixbox.rooms import servers
+from matrixbox.rooms import checks, servers
 from matrixbox.rooms.remote import Pdu
 from matrixbox.rooms.state import CurrentState
 from matrixbox.store.caches import Lru
+from matrixbox.store.events import Status
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
 
@@ -125,6 +126,14 @@ class PolicyDesk:
         if found is None:
             raise Forbidden("The policy server of this room does not sign with its key.")
         self._signed.put(needed.key, found)
+
+
+def allows_now(tx: Tx, room: RoomNid, event: Event, state: StateMap) -> bool:
+    """Steps 6 and 7 of the checks on receipt: by a current state, and the policy server's word."""
+    if checks.judge_by_state(event.rules, event, state, Status.SOFT_FAILED).status:
+        return False
+    policy = policy_of(tx, room)
+    return policy is None or policy.approves(event)
 
 
 def policy_of(tx: Tx, room: RoomNid) -> Policy | None:

@@ -28,7 +28,7 @@ from matrixbox.rooms.checks import Finding, Surroundings
 from matrixbox.rooms.commit import Candidate
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.partial import as_known
-from matrixbox.rooms.policy import policy_of
+from matrixbox.rooms.policy import allows_now
 from matrixbox.rooms.resolution import RoomTooCostly
 from matrixbox.rooms.state import CurrentState, SnapshotState, after, resolved
 from matrixbox.store import events, hearsay, names, rooms, snapshots
@@ -327,10 +327,7 @@ def _is_allowed_now(tx: Tx, stored: StoredEvent) -> bool:
     """Steps 6 and 7."""
     cited = [one.event for one in _auth(tx, stored)]
     state = as_known(tx, stored.room, cited, CurrentState(tx, stored.room))
-    if checks.judge_by_state(stored.event.rules, stored.event, state, Status.SOFT_FAILED).status:
-        return False
-    policy = policy_of(tx, stored.room)
-    return policy is None or policy.approves(stored.event)
+    return allows_now(tx, stored.room, stored.event, state)
 
 
 def _release_history(tx: Tx, stored: StoredEvent) -> None:
