@@ -10,16 +10,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-import trio
 
 from matrixbox.core.events import Event
 from matrixbox.core.identifiers import UserId
-from matrixbox.federation.backfill import Backfill
-from matrixbox.federation.bridges import Bridges
 from matrixbox.rooms.letting_in import Verdict
-from matrixbox.rooms.revising import Revisions
 from matrixbox.store import hearsay, rooms
 from matrixbox.store.caches import Session
+from tests.rooms.bridging import bridge
 from tests.rooms.far import CREATOR, Graph, arrive
 from tests.rooms.far_remote import Far, far_household
 from tests.rooms.test_receipt_steps import ANN, BOB
@@ -129,13 +126,8 @@ async def test_t020_what_others_did_while_we_were_away_is_no_end_though_it_comes
             return [graph.events[name].json for name in before]
 
         far.remote.backfill = backfill
-        filling = Backfill(house.store, house.env, far.remote, far.verifier, None)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(Bridges(house.store, house.env, filling).run)
-            nursery.start_soon(Revisions(house.store, house.env).run)
-            house.env.clock.step(60_000)
-            await trio.sleep(60)
-            nursery.cancel_scope.cancel()
+        house.env.clock.step(60_000)
+        await bridge(far, 60)
         assert ends(far, graph) == {closed.event_id}
         found = {key: one.event.event_id for key, one in house.state(room).items()}
         assert found == graph.after[closed.event_id]

@@ -20,6 +20,7 @@ from matrixbox.rooms.remote import StateIds
 from matrixbox.rooms.revising import Revisions
 from matrixbox.store import hearsay, rooms
 from matrixbox.store.events import Status
+from tests.rooms.bridging import bridge
 from tests.rooms.far import CREATOR, Graph
 from tests.rooms.far_remote import Far, far_household
 from tests.rooms.test_receipt_steps import BOB, EVE, begun, room_with
@@ -235,12 +236,7 @@ async def test_t015_the_history_behind_a_told_state_is_asked_for_until_it_meets_
         far.remote.backfill = backfill
         far.remote.lies["event"] = lambda honest, *_: made[0].json
         house = far.house
-        filling = Backfill(house.store, house.env, far.remote, far.verifier, None)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(Bridges(house.store, house.env, filling).run)
-            nursery.start_soon(Revisions(house.store, house.env).run)
-            await trio.sleep(120)
-            nursery.cancel_scope.cancel()
+        await bridge(far, 120)
         assert len(set(asked)) > 1
         assert state(far, graph) == graph.after[made[-1].event_id]
         assert statuses(far, *made[1:3]) == [Status.PAST] * 2
@@ -270,13 +266,7 @@ async def test_t015_history_that_is_kept_back_is_asked_for_by_name(autojump_cloc
             return [graph.events[before[0]].json]
 
         far.remote.backfill = backfill
-        house = far.house
-        filling = Backfill(house.store, house.env, far.remote, far.verifier, None)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(Bridges(house.store, house.env, filling).run)
-            nursery.start_soon(Revisions(house.store, house.env).run)
-            await trio.sleep(600)
-            nursery.cancel_scope.cancel()
+        await bridge(far, 600)
         assert {Status(one) & ~Status.PAST for one in statuses(far, *hidden, topic)} == {0}
         assert state(far, graph) == graph.after[topic.event_id]
 
