@@ -197,6 +197,7 @@ async def test_a_lost_phone_costs_no_history(city: Company, pair: tuple[Kind, Ki
     phone = await city.login(pair[1], "alice", "phone", encryption=True)
     await phone.until(lambda view: event_of(view, said[-1]), room=room)
     if phone.kind == "rust":
+        await phone.until_true("state", lambda found: found == "INCOMPLETE", of="recovery")
         await phone.until(
             lambda view: (
                 [event["type"] for event in view["timeline"] if event["id"] in said]

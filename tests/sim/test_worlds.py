@@ -19,7 +19,7 @@ from tests.sim.running import simulate
 
 SEEDS = int(os.environ.get("MATRIXBOX_SIM_SEEDS", "300"))
 
-SIEGED = ("--plan", "siege", "--first", "18", "--seeds", "78")
+SIEGED = ("--plan", "siege", "--first", "12", "--seeds", "84")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
