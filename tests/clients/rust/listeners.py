@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matrix_sdk_python as sdk
@@ -71,19 +71,25 @@ class TimelineItems(sdk.TimelineListener):  # type: ignore[misc]
     def __init__(self, changed: Callable[[], None]) -> None:
         self.changed = changed
         self.items: list[Any] = []
+        self.was_doubled = False
 
     def on_update(self, diff: list[Any]) -> None:
         self.items = changed_by(diff, self.items)
+        ids = [event.event_or_transaction_id.event_id for event in self._events()]
+        self.was_doubled |= len(set(ids)) < len(ids)
         self.changed()
 
     def event(self, event_id: str) -> Any:
-        for item in self.items:
-            event = item.as_event()
-            if event is None or not event.event_or_transaction_id.is_EVENT_ID():
-                continue
+        for event in self._events():
             if event.event_or_transaction_id.event_id == event_id:
                 return event
         return None
+
+    def _events(self) -> Iterator[Any]:
+        for item in self.items:
+            event = item.as_event()
+            if event is not None and event.event_or_transaction_id.is_EVENT_ID():
+                yield event
 
 
 class States:

@@ -99,8 +99,9 @@ class Talker:
         self.kept.append(self.service.state(self.states.of("sync")))
         rooms = await self.service.room_list_service().all_rooms()
         self.kept.append(rooms)
+        self.states.known.pop("loading", None)  # an app that was here before has left it
         loading = rooms.loading_state(self.states.of("loading"))
-        self.states.known["loading"] = loading.state
+        self.states.known.setdefault("loading", loading.state)
         self.kept.append(loading)
         found = rooms.entries_with_dynamic_adapters(PAGE, self.entries)
         found.controller().set_filter(sdk.RoomListEntriesDynamicFilterKind.ALL([]))
@@ -121,6 +122,21 @@ class Talker:
             self.kept.append(await timeline.add_listener(items))
             self.timelines.setdefault(room_id, (timeline, items))
         return self.timelines[room_id]
+
+    async def looked_at_again(self, room_id: str) -> TimelineItems:
+        """The items of the room's timeline, opened anew if the SDK began it wrongly.
+
+        The SDK first subscribes to changes of what it has stored of a room, and then reads what is
+        stored: a change between the two is applied twice, whatever the server sent.
+        """
+        _, items = await self.timeline(room_id)
+        for _ in range(TRIES):
+            if not items.was_doubled:
+                break
+            if self.timelines[room_id][1] is items:
+                del self.timelines[room_id]
+            _, items = await self.timeline(room_id)
+        return items
 
     def room(self, room_id: str) -> Any:
         room = self.client.get_room(room_id)
@@ -310,13 +326,8 @@ async def view(talker: Talker, room: str) -> Said | None:
         return None
     found = shown_room(await known.room_info())
     if found["membership"] == "join":
-        _, items = await talker.timeline(room)
-        for _ in range(TRIES):
-            found["timeline"] = shown(items.items)
-            if len({event["id"] for event in found["timeline"]}) == len(found["timeline"]):
-                break
-            # A longer timeline is replacing a shorter one.
-            await asyncio.sleep(TICK_S)
+        items = await talker.looked_at_again(room)
+        found["timeline"] = shown(items.items)
     return found
 
 
