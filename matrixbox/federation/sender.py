@@ -25,7 +25,7 @@ from matrixbox.federation.transactions import Queue, Transaction
 from matrixbox.observe import log
 from matrixbox.rooms.env import Env
 from matrixbox.store import names, outbound, receipts, servers
-from matrixbox.store.changes import Key, StreamPos
+from matrixbox.store.changes import Key, StreamPos, changed_rooms, read_rooms
 from matrixbox.store.database import Store
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.outbound import TOPIC, FailureKind, Taken
@@ -136,13 +136,11 @@ class Sender:
     def _read_news(self, tx: Tx, keys: AbstractSet[Key], after: int) -> None:
         """Tell the queues of what happened after a position."""
         until = self._position
-        numbers = [key for key in keys if isinstance(key, int)]
-        numbers.sort()  # a set has no order of its own
-        rooms = [RoomNid(key >> 1) for key in numbers if key >= 0 and not key & 1]
+        rooms = [RoomNid(number) for number in changed_rooms(keys)]
         for room in outbound.rooms_with_events(tx, rooms, after, until):
             for server in outbound.servers_at(tx, room, after):
                 self._hint(server, after, room=room)
-        for room in (RoomNid(-1 - key) for key in numbers if key < 0):
+        for room in map(RoomNid, read_rooms(keys)):
             if receipts.public_of_locals(tx, room, after, until):
                 told = outbound.servers_in(tx, room)
                 pause_s = EDU_PAUSE_S if len(told) <= CROWD else CROWD_PAUSE_S

@@ -24,7 +24,7 @@ from matrixbox.push.queues import Gateways, Queue
 from matrixbox.rooms import counts
 from matrixbox.rooms.env import Env
 from matrixbox.store import members, names, pushers
-from matrixbox.store.changes import Key, StreamPos, user_key
+from matrixbox.store.changes import Key, StreamPos, changed_rooms, read_rooms, user_key
 from matrixbox.store.database import Store
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid, UserNid
@@ -133,9 +133,7 @@ class PushSender:
             for user in self._by_user:
                 self._touch(user, None)
             return
-        numbers = [key for key in rung if isinstance(key, int)]
-        rooms = {RoomNid(key >> 1) for key in numbers if key >= 0 and not key & 1}
-        rooms.update(RoomNid(-1 - key) for key in numbers if key < 0)
+        rooms = {RoomNid(room) for room in (*changed_rooms(rung), *read_rooms(rung))}
         for room in rooms:
             for user in members.local_joined(tx, room):
                 self._touch(user, (room,))

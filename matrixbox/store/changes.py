@@ -18,7 +18,7 @@ StreamPos = NewType("StreamPos", int)
 """1, 2, 3 … in the order of commits, one count over everything."""
 
 Key = int | str
-"""Whom a change concerns: made by `room_key` and `user_key`, or the name of a topic."""
+"""Whom a change concerns: made by one of the four functions below, or the name of a topic."""
 
 MAX_REMEMBERED_KEYS = 20_000
 """Keys remembered with the position of their last ring. A household has a few thousand rooms and
@@ -27,17 +27,32 @@ users; beyond the bound the oldest are forgotten, which costs a needless wake-up
 
 def room_key(room_nid: int) -> Key:
     """The key of a room, from its number (rooms and users are numbered apart)."""
-    return room_nid << 1
+    return room_nid << 2
 
 
 def user_key(user_nid: int) -> Key:
     """The key of a user, from the user's number."""
-    return user_nid << 1 | 1
+    return user_nid << 2 | 1
 
 
 def receipts_key(room_nid: int) -> Key:
     """The key of a room's receipts, which listeners need not learn at once (T084)."""
-    return -1 - room_nid
+    return room_nid << 2 | 2
+
+
+def inbox_key(user_nid: int) -> Key:
+    """The key of the to-device messages for a user's devices, which wait for company too (T084)."""
+    return user_nid << 2 | 3
+
+
+def changed_rooms(keys: Iterable[Key]) -> list[int]:
+    """The numbers of the rooms among the keys, in order (a set has none of its own)."""
+    return sorted(key >> 2 for key in keys if isinstance(key, int) and key & 3 == 0)
+
+
+def read_rooms(keys: Iterable[Key]) -> list[int]:
+    """The numbers of the rooms whose receipts are among the keys, in order."""
+    return sorted(key >> 2 for key in keys if isinstance(key, int) and key & 3 == 2)
 
 
 @frozen

@@ -11,16 +11,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrixbox.store import changes
-from matrixbox.store.changes import Change, Doorbell, StreamPos, room_key, user_key
+from matrixbox.store.changes import (
+    Change,
+    Doorbell,
+    StreamPos,
+    changed_rooms,
+    inbox_key,
+    read_rooms,
+    receipts_key,
+    room_key,
+    user_key,
+)
 
 
 def ring(bell: Doorbell, position: int, *keys: changes.Key) -> None:
     bell.ring(Change(StreamPos(position), frozenset(keys)))
 
 
-def test_rooms_users_and_topics_never_share_a_key() -> None:
-    keys = {room_key(n) for n in range(100)} | {user_key(n) for n in range(100)}
-    assert len(keys) == 200
+def test_keys_of_different_things_are_never_the_same() -> None:
+    kinds = (room_key, user_key, receipts_key, inbox_key)
+    assert len({kind(number) for kind in kinds for number in range(100)}) == 400
+
+
+def test_rooms_are_found_again_among_keys() -> None:
+    keys = {"typing"} | {kind(n) for kind in (room_key, user_key, inbox_key) for n in (3, 1)}
+    keys.add(receipts_key(4))
+    assert changed_rooms(keys) == [1, 3]
+    assert read_rooms(keys) == [4]
 
 
 async def test_a_waiter_is_woken_by_its_keys_only() -> None:

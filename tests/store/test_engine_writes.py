@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from matrixbox.store.changes import room_key, user_key
 from matrixbox.store.database import Store
 from matrixbox.store.errors import ConstraintViolated, StoreClosed, StoreMisuse
 from matrixbox.store.runner import Runner
@@ -245,7 +246,7 @@ async def test_after_commit_runs_before_the_bell_and_before_the_answer(store: St
         tx.after_commit(events.append, "cache")
 
     async def listener() -> None:
-        await store.doorbell.beyond(store.doorbell.position, {7 << 1})
+        await store.doorbell.beyond(store.doorbell.position, {room_key(7)})
         events.append("rung")
 
     async with trio.open_nursery() as nursery:
@@ -269,7 +270,7 @@ async def test_after_commit_is_dropped_with_the_rollback(store: Store) -> None:
         await store.write(function)
     await store.write(put, "a", "1")
     assert ran == []
-    assert not store.doorbell.has_news(0, {1 << 1})
+    assert not store.doorbell.has_news(0, {room_key(1)})
 
 
 async def test_a_bug_in_after_commit_reaches_its_caller_alone(threaded: Store) -> None:
@@ -437,10 +438,10 @@ async def test_changed_returns_the_position_of_the_change(store: Store) -> None:
         )
 
     assert await store.write(function) == (1, 1, 2, 2)
-    assert store.doorbell.has_news(1, {1 << 1})
-    assert store.doorbell.has_news(1, {2 << 1 | 1})
+    assert store.doorbell.has_news(1, {room_key(1)})
+    assert store.doorbell.has_news(1, {user_key(2)})
     assert store.doorbell.has_news(1, "outbound")
-    assert not store.doorbell.has_news(1, {2 << 1, "other"})
+    assert not store.doorbell.has_news(1, {room_key(2), "other"})
 
 
 # --- closing
