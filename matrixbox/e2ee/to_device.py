@@ -152,7 +152,7 @@ def _deliver(
         else:
             log.warning("to-device message dropped", device=device, origin=origin)
     if delivered:
-        tx.changed(users=(user,))
+        tx.changed(inboxes=(user,))
     return delivered
 
 

@@ -17,6 +17,9 @@ from matrixbox.store.changes import Doorbell, Key, receipts_key
 from matrixbox.store.nids import RoomNid
 
 MAX_TIMEOUT_S = 60.0
+TYPING = "typing"
+"""The topic of changes in any room."""
+
 TELL_AGAIN_S = 25.0
 """Other servers are told anew of who types on: some forget after half a minute."""
 
@@ -75,7 +78,7 @@ class Typing:
     def _change(self, room: RoomNid) -> None:
         self.serial += 1
         self._changed[room] = self.serial
-        self.doorbell.nudge((receipts_key(room),))
+        self.doorbell.nudge((receipts_key(room), TYPING))
 
     def users(self, room: RoomNid) -> list[UserId]:
         """Who types in a room now."""

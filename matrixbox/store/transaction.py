@@ -12,7 +12,14 @@ from typing import Any, NoReturn, Protocol, TypeVarTuple
 import apsw
 
 from matrixbox.store.caches import Caches
-from matrixbox.store.changes import Key, StreamPos, receipts_key, room_key, user_key
+from matrixbox.store.changes import (
+    Key,
+    StreamPos,
+    inbox_key,
+    receipts_key,
+    room_key,
+    user_key,
+)
 from matrixbox.store.errors import StoreError, StoreMisuse, is_fatal, translate
 from matrixbox.store.failures import Failures
 
@@ -133,19 +140,21 @@ class Tx:
         rooms: Iterable[int] = (),
         users: Iterable[int] = (),
         receipts: Iterable[int] = (),
+        inboxes: Iterable[int] = (),
         topics: Iterable[str] = (),
     ) -> StreamPos:
         """Record whom this transaction concerns: the doorbell rings for them after the commit.
 
         Returns the position of the change: the last one this transaction has allotted, or a new
-        one if there is none yet. Rooms, users and the rooms of `receipts` are named by number;
-        topics are names that services of ours listen to.
+        one if there is none yet. Rooms, users, the rooms of `receipts` and the users of `inboxes`
+        are named by number; topics are names that services of ours listen to.
         """
         if self._positions is None:
             raise StoreMisuse("a read changes nothing")
         self._keys.update(map(room_key, rooms))
         self._keys.update(map(user_key, users))
         self._keys.update(map(receipts_key, receipts))
+        self._keys.update(map(inbox_key, inboxes))
         self._keys.update(topics)
         last = self._positions.last
         return StreamPos(last) if last > self._started_at else self.position()

@@ -17,6 +17,7 @@ from matrixbox.store import to_device
 from matrixbox.store.changes import StreamPos
 from matrixbox.store.database import Store
 from matrixbox.sync.listening import Listening
+from matrixbox.sync.pacing import wait_for_news
 from matrixbox.sync.sends import Sends
 from matrixbox.sync.sliding_activity import Activities
 from matrixbox.sync.sliding_building import Answer, SlidingBuilder
@@ -29,7 +30,7 @@ from matrixbox.sync.sliding_connection import (
 from matrixbox.sync.sliding_entries import Knowledge
 from matrixbox.sync.sliding_request import SlidingRequest
 from matrixbox.sync.sliding_rooms import Moment
-from matrixbox.sync.v3 import COALESCE_S, MAX_TIMEOUT_S, Waiting
+from matrixbox.sync.v3 import MAX_TIMEOUT_S, Waiting
 
 
 class Superseded(Exception):
@@ -123,6 +124,7 @@ class SlidingService:
                     token = SlidingToken(connection.nid, known, now, serial)
                     connection.members_sent(builder.sent, token)
                     connection.answered = request.at(str(token))
+                    connection.answered_at = trio.current_time()
                     break
             seen = SlidingToken(0, 0, now, serial)
             if await self._wait(request, waiting, connection, turn, seen, left_s):
@@ -177,14 +179,22 @@ class SlidingService:
         """Wait for what comes after ``seen``; whether the time is over."""
         doorbell, since = self.store.doorbell, StreamPos(seen.pos)
         keys = self._listening.keys(request.who, seen.pos)
+        typing = self.env.typing
         async with waiting(left_s) as scope:
             connection.waits_in(scope)
-            if not self.env.typing.any_changed_since(keys.all, seen.serial):
-                await doorbell.beyond(since, keys.all)
-            if not doorbell.has_news(since, keys.urgent):
-                # A receipt, or somebody types: what is said meanwhile comes along.
-                with trio.move_on_after(COALESCE_S):
-                    await doorbell.beyond(since, keys.urgent)
+            await wait_for_news(
+                doorbell,
+                typing,
+                since,
+                seen.serial,
+                keys,
+                answered=connection.answered_at,
+                is_new=doorbell.has_news(since, keys.all)
+                or typing.any_changed_since(keys.all, seen.serial),
+                # Apps get them on a connection of their own. They are to have the keys to a message
+                # before it comes on the other: matrix-rust-sdk fails on a verification otherwise.
+                letters_wait=False,
+            )
         self._check_turn(connection, turn)
         self.store.read(sessions.require_open, request.who, self.env.clock.now_ms())
         return scope.cancelled_caught

@@ -18,6 +18,7 @@ from matrixbox.store import sliding
 from matrixbox.store.database import Store
 from matrixbox.store.nids import DeviceNid, RoomNid
 from matrixbox.store.sliding import Head
+from matrixbox.sync.pacing import LONG_AGO
 from matrixbox.sync.sliding_entries import (
     Entry,
     Knowledge,
@@ -60,6 +61,7 @@ class Connection:
     configs: list[Wanted] = field(factory=list)
     lock: trio.Lock = field(factory=trio.Lock)
     answered: object = None  # the last request, with the position that it was given
+    answered_at: float = LONG_AGO  # in Trio's time
     _turn: object = None
     _scope: trio.CancelScope | None = None
     _unsaved: dict[RoomNid, Entry | None] = field(factory=dict)

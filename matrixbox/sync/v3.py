@@ -16,16 +16,19 @@ from matrixbox.core.json import encode
 from matrixbox.rooms.env import Env
 from matrixbox.rooms.tokens import SyncToken
 from matrixbox.store import to_device
+from matrixbox.store.caches import Lru
 from matrixbox.store.changes import Key, StreamPos
 from matrixbox.store.database import Store
+from matrixbox.store.nids import DeviceNid
 from matrixbox.store.transaction import Tx
 from matrixbox.sync.building import Answer, Builder, SyncRequest, empty_answer
 from matrixbox.sync.listening import Listening
+from matrixbox.sync.pacing import CALM_S, LONG_AGO, wait_for_news
 from matrixbox.sync.sends import Sends
 
 MAX_TIMEOUT_S = 120.0
-COALESCE_S = 0.05
-"""How long news that nobody waits for, receipts and typing, waits for company (T084)."""
+MAX_DEVICES = 1_000
+"""Devices whose last answer is remembered; others are told of everything at once."""
 
 Waiting = Callable[[float], AbstractAsyncContextManager[trio.CancelScope]]
 
@@ -38,6 +41,7 @@ class SyncService:
     env: Env
     sends: Sends = field(factory=Sends)
     _listening: Listening = field(init=False)
+    _answered: Lru[DeviceNid, float] = field(factory=lambda: Lru(MAX_DEVICES))
 
     def __attrs_post_init__(self) -> None:
         self._listening = Listening(self.store)
@@ -57,26 +61,61 @@ class SyncService:
             to_device.has_until, request.who.device, since.inbox
         ):
             await self.store.write(to_device.remove_until, request.who.device, since.inbox)
+        all_of_it = since is None or request.full_state
+        if since is not None and not all_of_it and self._is_early(request, since, deadline):
+            left_s = deadline - trio.current_time()
+            if await self._wait(request, waiting, since, left_s):
+                deadline = 0.0
         while True:
             token = SyncToken(doorbell.position, self.env.typing.serial)
             keys = self._listening.keys(request.who, token.pos)
-            if since is None or request.full_state or self._has_news(since, keys.all):
+            if since is None or all_of_it or self._has_news(since, keys.all):
                 answer, is_news = self.store.read(self._build, request, since, token)
-                if is_news or since is None or request.full_state:
+                if is_news or all_of_it:
                     await self.sends.answered(request.who.device)
-                    return encode(answer)
+                    return self._told(request, answer)
             left_s = deadline - trio.current_time()
             if left_s <= 0:
-                return encode(self.store.read(empty_answer, request.who, token))
-            async with waiting(left_s) as scope:
-                await doorbell.beyond(StreamPos(token.pos), keys.all)
-                if not doorbell.has_news(StreamPos(token.pos), keys.urgent):
-                    # A receipt, or somebody types: what is said meanwhile comes along.
-                    with trio.move_on_after(COALESCE_S):
-                        await doorbell.beyond(StreamPos(token.pos), keys.urgent)
-            self.store.read(sessions.require_open, request.who, self.env.clock.now_ms())
-            if scope.cancelled_caught:
+                return self._told(request, self.store.read(empty_answer, request.who, token))
+            if await self._wait(request, waiting, token, left_s):
                 deadline = 0.0
+
+    def _is_early(self, request: SyncRequest, since: SyncToken, deadline: float) -> bool:
+        """Whether the device was answered a moment ago, and there is little to tell since."""
+        now, who = trio.current_time(), request.who
+        if now >= deadline or since.behind is not None:
+            return False
+        if now >= (self._answered.get(who.device) or LONG_AGO) + CALM_S:
+            return False
+        doorbell = self.store.doorbell
+        keys = self._listening.keys(who, doorbell.position)
+        return not doorbell.has_news(StreamPos(since.pos), keys.urgent) and self._has_news(
+            since, keys.all
+        )
+
+    async def _wait(
+        self, request: SyncRequest, waiting: Waiting, seen: SyncToken, left_s: float
+    ) -> bool:
+        """Wait for what comes after ``seen``; whether the time is over."""
+        doorbell, who = self.store.doorbell, request.who
+        keys = self._listening.keys(who, doorbell.position)
+        async with waiting(left_s) as scope:
+            await wait_for_news(
+                doorbell,
+                self.env.typing,
+                StreamPos(seen.pos),
+                seen.serial,
+                keys,
+                answered=self._answered.get(who.device) or LONG_AGO,
+                is_new=self._has_news(seen, keys.all),
+                letters_wait=True,
+            )
+        self.store.read(sessions.require_open, who, self.env.clock.now_ms())
+        return scope.cancelled_caught
+
+    def _told(self, request: SyncRequest, answer: Answer) -> bytes:
+        self._answered.put(request.who.device, trio.current_time())
+        return encode(answer)
 
     def _has_news(self, since: SyncToken, keys: frozenset[Key]) -> bool:
         if since.behind is not None:
