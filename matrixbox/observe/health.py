@@ -26,8 +26,12 @@ PAUSE_S = 0.05
 """A round of the loop that takes longer than this holds up everybody and is logged."""
 
 LOOK_EVERY_S = 0.05
+LOOK_AT_SLEEP_EVERY_S = 0.2
 LONG_ROUND_S = 0.02
-"""A round that takes longer than the two together is always looked at."""
+"""A round that takes longer than one of the former and this is always looked at. A loop that sleeps
+is left to sleep, unless a pause was missed in the last minute."""
+
+EAGER_S = 60.0
 
 PAUSE_LOG_EVERY_S = 1.0
 """Pauses closer together than this are counted and told with the next line."""
@@ -88,7 +92,7 @@ class LoopWatch(trio.abc.Instrument):
 
     Install with `trio.lowlevel.add_instrument`. Looking at every step of every task would cost half
     as much again as the steps themselves, so the loop only notes when it begins and ends a round,
-    and a thread looks, twenty times a second, who is at work in a round that takes long.
+    and a thread looks, up to twenty times a second, who is at work in a round that takes long.
     """
 
     def __init__(self) -> None:
@@ -97,6 +101,7 @@ class LoopWatch(trio.abc.Instrument):
         self._seen: tuple[float, dict[str, object]] | None = None
         self._last_told = -PAUSE_LOG_EVERY_S
         self._untold = 0
+        self._eager_until = 0.0
         self._loop_thread = threading.get_ident()
         self._over = threading.Event()
         threading.Thread(target=self._look, name="observe.loop", daemon=True).start()
@@ -131,14 +136,19 @@ class LoopWatch(trio.abc.Instrument):
             self._untold += 1
             return
         fields = self._seen[1] if self._seen is not None and self._seen[0] == since else {}
+        if not fields:
+            self._eager_until = since + EAGER_S
         log.warning("loop paused", took_ms=round(took * 1000), not_told=self._untold, **fields)
         self._last_told, self._untold = since, 0
 
     def _look(self) -> None:
         """In a thread of its own: note who works in a round that takes long already."""
-        while not self._over.wait(LOOK_EVERY_S):
-            since = self._round_since
-            if since is not None and time.perf_counter() - since >= LONG_ROUND_S:
+        wait_s = LOOK_EVERY_S
+        while not self._over.wait(wait_s):
+            since, now = self._round_since, time.perf_counter()
+            is_asleep = since is None and now >= self._eager_until
+            wait_s = LOOK_AT_SLEEP_EVERY_S if is_asleep else LOOK_EVERY_S
+            if since is not None and now - since >= LONG_ROUND_S:
                 frame = sys._current_frames().get(self._loop_thread)
                 if frame is not None and since == self._round_since:
                     self._seen = (since, _at_work(frame))

@@ -124,6 +124,17 @@ async def test_the_place_in_this_program_is_told(monkeypatch):
     assert [str(fields["place"]).partition(":")[0] for fields in told] == ["core/json.py"]
 
 
+async def test_after_a_pause_that_nobody_saw_the_next_is_looked_at_more_closely(monkeypatch):
+    monkeypatch.setattr(health, "LOOK_AT_SLEEP_EVERY_S", 0.8)
+    monkeypatch.setattr(health, "PAUSE_LOG_EVERY_S", 0.0)
+    with watched(monkeypatch) as (_, told):
+        for asleep_s in (0.2, 0.8):
+            await trio.sleep(asleep_s)  # which the thread sees, and looks less often
+            time.sleep(0.3)
+            await trio.lowlevel.checkpoint()
+    assert ["task" in fields for fields in told] == [False, True]
+
+
 async def test_quick_rounds_are_not_logged(monkeypatch):
     monkeypatch.setattr(health, "PAUSE_S", 5.0)
     with watched(monkeypatch) as (watch, told):
