@@ -6,7 +6,7 @@ Matrix v1.19, Client-Server API, "Typing Notifications" ([C13.07], T084).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 
 import trio
@@ -77,6 +77,7 @@ class Typing:
 
     def _change(self, room: RoomNid) -> None:
         self.serial += 1
+        self._changed.pop(room, None)  # to the end: the newest is the last
         self._changed[room] = self.serial
         self.doorbell.nudge((receipts_key(room), TYPING))
 
@@ -88,12 +89,16 @@ class Typing:
         """Whether the list of a room is another than at that serial number."""
         return self._changed.get(room, 0) > serial
 
+    def rooms_changed_since(self, serial: int) -> Iterator[RoomNid]:
+        """The rooms whose lists are others than at that serial number, the newest first."""
+        for room, changed in reversed(self._changed.items()):
+            if changed <= serial:
+                return
+            yield room
+
     def any_changed_since(self, keys: AbstractSet[Key], serial: int) -> bool:
         """Whether the list of one of these rooms is another than at that serial number."""
-        return self.serial > serial and any(
-            changed > serial and receipts_key(room) in keys
-            for room, changed in self._changed.items()
-        )
+        return any(receipts_key(room) in keys for room in self.rooms_changed_since(serial))
 
     async def run(self) -> None:
         """End what nobody renewed."""

@@ -102,8 +102,16 @@ class Doorbell:
         if since < self._forgotten:
             return True
         last = self._last
-        wanted = (keys,) if isinstance(keys, int | str) else keys
-        return any(last.get(key, since) > since for key in wanted)
+        if isinstance(keys, int | str):
+            return last.get(keys, since) > since
+        if self._position - since >= len(keys):
+            return any(last.get(key, since) > since for key in keys)
+        for key, position in reversed(last.items()):  # the newest first: there are few
+            if position <= since:
+                break
+            if key in keys:
+                return True
+        return False
 
     def rung_since(self, since: StreamPos) -> AbstractSet[Key] | None:
         """The keys that rang beyond `since`; None: that is not remembered, it may be any.

@@ -6,7 +6,7 @@ Matrix v1.19, Client-Server API, "Syncing" ([C8.02] to [C8.29]).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -24,7 +24,14 @@ from matrixbox.rooms.typing import Typing
 from matrixbox.store import account_data, joins, members, names, receipts, rooms
 from matrixbox.store.account_data import GLOBAL
 from matrixbox.store.caches import Session
-from matrixbox.store.changes import Doorbell, Key, StreamPos, receipts_key, room_key, user_key
+from matrixbox.store.changes import (
+    Doorbell,
+    Key,
+    StreamPos,
+    changed_rooms,
+    read_rooms,
+    user_key,
+)
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -156,8 +163,9 @@ class Builder:
         if seen:
             answer["presence"] = {"events": seen}
         groups: dict[str, dict[str, Answer]] = {}
+        loud = self._loud(entries)
         for member in members.rooms_of(self.tx, who.user):
-            if self._is_quiet(member) and member.room not in entries:
+            if self._is_quiet(member, loud):
                 continue
             room_id = names.room_id(self.tx, member.room)
             if wanted.room.allows_room(room_id):
@@ -230,19 +238,21 @@ class Builder:
         content = push_rules.content_of(push_rules.rules_of(self.tx, self.request.who.user))
         return account_data.Entry(GLOBAL, push_rules.TYPE, encode(content), 0)
 
-    def _is_quiet(self, member: Member) -> bool:
-        """Whether nothing can be new about a room that the client knows."""
-        if member.pos > self.since.pos or self.initial or self.request.full_state:
+    def _loud(self, entries: Collection[RoomNid]) -> AbstractSet[int] | None:
+        """The rooms that may have news for somebody who knows them; None: it may be any."""
+        if self.rung is None or self.initial or self.request.full_state:
+            return None
+        typed = self.typing.rooms_changed_since(self.since.serial)
+        return {*changed_rooms(self.rung), *read_rooms(self.rung), *typed, *entries}
+
+    def _is_quiet(self, member: Member, loud: AbstractSet[int] | None) -> bool:
+        """Whether nothing can be new about a room."""
+        if member.pos > self.since.pos:
             return False
-        if member.membership is not Membership.JOIN:
-            return True
-        rung, room = self.rung, member.room
-        return (
-            rung is not None
-            and room_key(room) not in rung
-            and receipts_key(room) not in rung
-            and not self.typing.changed_since(room, self.since.serial)
-        )
+        if loud is not None:
+            return member.room not in loud
+        known = not self.initial and not self.request.full_state
+        return known and member.membership is not Membership.JOIN
 
     def _room(self, member: Member, entries: list[account_data.Entry]) -> tuple[str, Answer | None]:
         """The part of the answer that a room belongs to, and what it says of the room."""
