@@ -12,14 +12,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from functools import lru_cache
 from typing import Any, cast
 
 import h11
 from hypercorn.config import Config
 from hypercorn.events import Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import Response as StreamResponse
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -88,17 +86,6 @@ class PulledProtocol(H11Protocol):
         """Whether the answer to the current request has been sent whole."""
         return self.connection.our_state in (h11.DONE, h11.MUST_CLOSE)
 
-    async def stream_send(self, event: StreamEvent) -> None:
-        """Write a part of the answer; its head is made of headers that h11 has checked before."""
-        if not isinstance(event, StreamResponse) or event.status_code < 200:
-            return await super().stream_send(event)
-        headers = [_checked(*header) for header in event.headers]
-        headers += [_checked(*header) for header in self.config.response_headers("h11")]
-        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
-            headers.append(_checked(b"connection", b"close"))
-        response = h11.Response(headers=_Headers(headers), status_code=event.status_code)
-        return await self._send_h11_event(response)
-
     async def take(self, data: bytes) -> None:
         """Feed bytes of the current message; raises Refused where h11 does not accept them."""
         try:
@@ -124,15 +111,3 @@ class PulledProtocol(H11Protocol):
             else:
                 # More bytes are needed, or h11 waits for the answer to be finished.
                 return
-
-
-_Headers = type(h11.Response(status_code=200, headers=[]).headers)
-
-
-@lru_cache(maxsize=1_000)
-def _checked(name: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
-    """A header as h11 keeps it. Almost all answers have the same ones, and checking costs more than
-    everything else about them."""
-    found = h11.Response(status_code=200, headers=[(name, value)]).headers
-    ((raw_name, _),), ((lower_name, checked),) = found.raw_items(), found
-    return raw_name, lower_name, checked
