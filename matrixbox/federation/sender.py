@@ -136,11 +136,10 @@ class Sender:
     def _read_news(self, tx: Tx, keys: AbstractSet[Key], after: int) -> None:
         """Tell the queues of what happened after a position."""
         until = self._position
-        rooms = [RoomNid(number) for number in changed_rooms(keys)]
-        for room in outbound.rooms_with_events(tx, rooms, after, until):
+        for room in outbound.rooms_with_events(tx, changed_rooms(keys), after, until):
             for server in outbound.servers_at(tx, room, after):
                 self._hint(server, after, room=room)
-        for room in map(RoomNid, read_rooms(keys)):
+        for room in read_rooms(keys):
             if receipts.public_of_locals(tx, room, after, until):
                 told = outbound.servers_in(tx, room)
                 pause_s = EDU_PAUSE_S if len(told) <= CROWD else CROWD_PAUSE_S

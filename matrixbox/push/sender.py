@@ -24,7 +24,7 @@ from matrixbox.push.queues import Gateways, Queue
 from matrixbox.rooms import counts
 from matrixbox.rooms.env import Env
 from matrixbox.store import members, names, pushers
-from matrixbox.store.changes import Key, StreamPos, changed_rooms, read_rooms, user_key
+from matrixbox.store.changes import Key, StreamPos, loud_rooms, user_key
 from matrixbox.store.database import Store
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import RoomNid, UserNid
@@ -133,7 +133,7 @@ class PushSender:
             for user in self._by_user:
                 self._touch(user, None)
             return
-        rooms = {RoomNid(room) for room in (*changed_rooms(rung), *read_rooms(rung))}
+        rooms = loud_rooms(rung)
         for room in rooms:
             for user in members.local_joined(tx, room):
                 self._touch(user, (room,))

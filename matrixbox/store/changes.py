@@ -14,6 +14,8 @@ from typing import NewType
 import trio
 from attrs import frozen
 
+from matrixbox.store.nids import RoomNid
+
 StreamPos = NewType("StreamPos", int)
 """1, 2, 3 … in the order of commits, one count over everything."""
 
@@ -45,14 +47,19 @@ def inbox_key(user_nid: int) -> Key:
     return user_nid << 2 | 3
 
 
-def changed_rooms(keys: Iterable[Key]) -> list[int]:
-    """The numbers of the rooms among the keys, in order (a set has none of its own)."""
-    return sorted(key >> 2 for key in keys if isinstance(key, int) and key & 3 == 0)
+def changed_rooms(keys: Iterable[Key]) -> list[RoomNid]:
+    """The rooms among the keys, in order (a set has none of its own)."""
+    return sorted(RoomNid(key >> 2) for key in keys if isinstance(key, int) and key & 3 == 0)
 
 
-def read_rooms(keys: Iterable[Key]) -> list[int]:
-    """The numbers of the rooms whose receipts are among the keys, in order."""
-    return sorted(key >> 2 for key in keys if isinstance(key, int) and key & 3 == 2)
+def read_rooms(keys: Iterable[Key]) -> list[RoomNid]:
+    """The rooms whose receipts are among the keys, in order."""
+    return sorted(RoomNid(key >> 2) for key in keys if isinstance(key, int) and key & 3 == 2)
+
+
+def loud_rooms(keys: Iterable[Key]) -> set[RoomNid]:
+    """The rooms that are among the keys, or whose receipts are."""
+    return {RoomNid(key >> 2) for key in keys if isinstance(key, int) and not key & 1}
 
 
 @frozen

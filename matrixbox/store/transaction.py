@@ -12,14 +12,7 @@ from typing import Any, NoReturn, Protocol, TypeVarTuple
 import apsw
 
 from matrixbox.store.caches import Caches
-from matrixbox.store.changes import (
-    Key,
-    StreamPos,
-    inbox_key,
-    receipts_key,
-    room_key,
-    user_key,
-)
+from matrixbox.store.changes import Key, StreamPos, inbox_key, receipts_key, room_key, user_key
 from matrixbox.store.errors import StoreError, StoreMisuse, is_fatal, translate
 from matrixbox.store.failures import Failures
 

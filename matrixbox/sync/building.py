@@ -24,14 +24,7 @@ from matrixbox.rooms.typing import Typing
 from matrixbox.store import account_data, joins, members, names, receipts, rooms
 from matrixbox.store.account_data import GLOBAL
 from matrixbox.store.caches import Session
-from matrixbox.store.changes import (
-    Doorbell,
-    Key,
-    StreamPos,
-    changed_rooms,
-    read_rooms,
-    user_key,
-)
+from matrixbox.store.changes import Doorbell, Key, StreamPos, loud_rooms, user_key
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
 from matrixbox.store.transaction import Tx
@@ -238,14 +231,14 @@ class Builder:
         content = push_rules.content_of(push_rules.rules_of(self.tx, self.request.who.user))
         return account_data.Entry(GLOBAL, push_rules.TYPE, encode(content), 0)
 
-    def _loud(self, entries: Collection[RoomNid]) -> AbstractSet[int] | None:
+    def _loud(self, entries: Collection[RoomNid]) -> AbstractSet[RoomNid] | None:
         """The rooms that may have news for somebody who knows them; None: it may be any."""
         if self.rung is None or self.initial or self.request.full_state:
             return None
         typed = self.typing.rooms_changed_since(self.since.serial)
-        return {*changed_rooms(self.rung), *read_rooms(self.rung), *typed, *entries}
+        return loud_rooms(self.rung).union(typed, entries)
 
-    def _is_quiet(self, member: Member, loud: AbstractSet[int] | None) -> bool:
+    def _is_quiet(self, member: Member, loud: AbstractSet[RoomNid] | None) -> bool:
         """Whether nothing can be new about a room."""
         if member.pos > self.since.pos:
             return False

@@ -7,14 +7,7 @@ from attrs import define, field, frozen
 from matrixbox.rooms.typing import TYPING
 from matrixbox.store import members
 from matrixbox.store.caches import Lru, Session
-from matrixbox.store.changes import (
-    Key,
-    StreamPos,
-    inbox_key,
-    receipts_key,
-    room_key,
-    user_key,
-)
+from matrixbox.store.changes import Key, StreamPos, inbox_key, receipts_key, room_key, user_key
 from matrixbox.store.database import Store
 from matrixbox.store.memberships import Membership
 from matrixbox.store.nids import UserNid

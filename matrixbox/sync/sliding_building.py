@@ -16,7 +16,7 @@ from attrs import define, field
 
 from matrixbox.rooms.typing import Typing
 from matrixbox.store import members, names
-from matrixbox.store.changes import Key, StreamPos, receipts_key, room_key, user_key
+from matrixbox.store.changes import StreamPos, loud_rooms, user_key
 from matrixbox.store.database import Store
 from matrixbox.store.memberships import Member, Membership
 from matrixbox.store.nids import RoomNid
@@ -47,12 +47,13 @@ class SlidingBuilder:
     _entries: dict[RoomNid, Entry] = field(factory=dict)
     _dropped: set[RoomNid] = field(factory=set)
     _numbers: dict[int, int] = field(factory=dict)
-    _rung: AbstractSet[Key] | None = None
+    _loud: AbstractSet[RoomNid] | None = None  # that may have news; None: it may be any
 
     async def build(self) -> Knowledge:
         """Put the answer together; what the client will know when it has it."""
         connection = self.moment.connection
-        self._rung = self.moment.doorbell.rung_since(StreamPos(self.moment.base.pos))
+        rung = self.moment.doorbell.rung_since(StreamPos(self.moment.base.pos))
+        self._loud = None if rung is None else loud_rooms(rung)
         looked, direct, gone = self.store.read(self._look)
         self._dropped |= gone
         self.answer["lists"] = {name: {"count": n} for name, n in looked.counts.items()}
@@ -132,9 +133,9 @@ class SlidingBuilder:
 
     def _is_quiet(self, scope: Scope, entry: Entry, config: int, *, is_dm: bool) -> bool:
         """Whether it is plain without a look that there is nothing new of a room."""
-        rung, room = self._rung, scope.member.room
         return (
-            rung is not None
+            self._loud is not None
+            and scope.member.room not in self._loud
             and entry.room == LIVE
             and entry.joined
             and scope.member.membership is Membership.JOIN
@@ -142,8 +143,6 @@ class SlidingBuilder:
             and entry.config == config
             and min(scope.limit, MAX_TIMELINE) <= entry.limit
             and entry.is_dm is is_dm
-            and room_key(room) not in rung
-            and receipts_key(room) not in rung
         )
 
     def _tell_extensions(self, tx: Tx, looked: Looked, answer: Answer) -> Wide:

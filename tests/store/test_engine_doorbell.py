@@ -17,6 +17,7 @@ from matrixbox.store.changes import (
     StreamPos,
     changed_rooms,
     inbox_key,
+    loud_rooms,
     read_rooms,
     receipts_key,
     room_key,
@@ -38,6 +39,7 @@ def test_rooms_are_found_again_among_keys() -> None:
     keys.add(receipts_key(4))
     assert changed_rooms(keys) == [1, 3]
     assert read_rooms(keys) == [4]
+    assert loud_rooms(keys) == {1, 3, 4}
 
 
 async def test_a_waiter_is_woken_by_its_keys_only() -> None:
