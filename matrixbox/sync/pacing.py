@@ -24,6 +24,11 @@ CALM_S = 0.5
 LONG_AGO = float("-inf")
 
 
+def was_long_ago(answered: float) -> bool:
+    """Whether a device that was answered then may be told of everything."""
+    return trio.current_time() >= answered + CALM_S
+
+
 async def wait_for_news(
     doorbell: Doorbell,
     typing: Typing,
@@ -45,7 +50,7 @@ async def wait_for_news(
     if not is_new:
         await doorbell.beyond(since, keys.all)
         due = max(due, trio.current_time() + COMPANY_S)
-    elif due <= trio.current_time():
+    elif was_long_ago(answered):
         return  # a device that comes back waits for nothing
     is_soon, urgent = False, keys.urgent if letters_wait else keys.soon
     while not doorbell.has_news(since, urgent):

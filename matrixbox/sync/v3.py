@@ -23,7 +23,7 @@ from matrixbox.store.nids import DeviceNid
 from matrixbox.store.transaction import Tx
 from matrixbox.sync.building import Answer, Builder, SyncRequest, empty_answer
 from matrixbox.sync.listening import Listening
-from matrixbox.sync.pacing import CALM_S, LONG_AGO, wait_for_news
+from matrixbox.sync.pacing import LONG_AGO, wait_for_news, was_long_ago
 from matrixbox.sync.sends import Sends
 
 MAX_TIMEOUT_S = 120.0
@@ -61,17 +61,16 @@ class SyncService:
             to_device.has_until, request.who.device, since.inbox
         ):
             await self.store.write(to_device.remove_until, request.who.device, since.inbox)
-        all_of_it = since is None or request.full_state
-        if since is not None and not all_of_it and self._is_early(request, since, deadline):
+        if since is not None and self._is_early(request, since, deadline):
             left_s = deadline - trio.current_time()
             if await self._wait(request, waiting, since, left_s):
                 deadline = 0.0
         while True:
             token = SyncToken(doorbell.position, self.env.typing.serial)
             keys = self._listening.keys(request.who, token.pos)
-            if since is None or all_of_it or self._has_news(since, keys.all):
+            if since is None or request.full_state or self._has_news(since, keys.all):
                 answer, is_news = self.store.read(self._build, request, since, token)
-                if is_news or all_of_it:
+                if is_news or since is None or request.full_state:
                     await self.sends.answered(request.who.device)
                     return self._told(request, answer)
             left_s = deadline - trio.current_time()
@@ -82,16 +81,14 @@ class SyncService:
 
     def _is_early(self, request: SyncRequest, since: SyncToken, deadline: float) -> bool:
         """Whether the device was answered a moment ago, and there is little to tell since."""
-        now, who = trio.current_time(), request.who
-        if now >= deadline or since.behind is not None:
+        if request.full_state or since.behind is not None or trio.current_time() >= deadline:
             return False
-        if now >= (self._answered.get(who.device) or LONG_AGO) + CALM_S:
+        if was_long_ago(self._answered_at(request)):
             return False
         doorbell = self.store.doorbell
-        keys = self._listening.keys(who, doorbell.position)
-        return not doorbell.has_news(StreamPos(since.pos), keys.urgent) and self._has_news(
-            since, keys.all
-        )
+        keys = self._listening.keys(request.who, doorbell.position)
+        is_urgent = doorbell.has_news(StreamPos(since.pos), keys.urgent)
+        return not is_urgent and self._has_news(since, keys.all)
 
     async def _wait(
         self, request: SyncRequest, waiting: Waiting, seen: SyncToken, left_s: float
@@ -106,12 +103,15 @@ class SyncService:
                 StreamPos(seen.pos),
                 seen.serial,
                 keys,
-                answered=self._answered.get(who.device) or LONG_AGO,
+                answered=self._answered_at(request),
                 is_new=self._has_news(seen, keys.all),
                 letters_wait=True,
             )
         self.store.read(sessions.require_open, who, self.env.clock.now_ms())
         return scope.cancelled_caught
+
+    def _answered_at(self, request: SyncRequest) -> float:
+        return self._answered.get(request.who.device) or LONG_AGO
 
     def _told(self, request: SyncRequest, answer: Answer) -> bytes:
         self._answered.put(request.who.device, trio.current_time())
